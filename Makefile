@@ -1,0 +1,59 @@
+# Hotbed's verbs. `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+# The profile that `demo`, `run` and `test` share, so that they share one build.
+CARGO ?= cargo
+DEMO_CACHE ?= $(CURDIR)/target/demo-cache
+export HOTBED_DEMO_CACHE = $(DEMO_CACHE)
+
+.PHONY: help
+help: ## List the verbs.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+.PHONY: setup
+setup: ## Install what is missing: Debian packages, and a Docker engine if no daemon answers.
+	@scripts/ensure-packages git ca-certificates gcc libc6-dev file curl mmdebstrap python3 python3-pip python3-venv
+	@scripts/ensure-docker
+
+.PHONY: agent
+agent: ## Build the agent, one static binary.
+	@scripts/build-agent
+
+.PHONY: build
+build: ## Build `hotbed` with the agent inside, for development.
+	@HOTBED_AGENT_BINARY=$$(scripts/build-agent) && export HOTBED_AGENT_BINARY && $(CARGO) build --locked -p orchestrator
+
+.PHONY: release
+release: ## Build `hotbed` with the agent inside, optimised.
+	@HOTBED_AGENT_BINARY=$$(scripts/build-agent) && export HOTBED_AGENT_BINARY && $(CARGO) build --locked --release -p orchestrator
+
+.PHONY: demo
+demo: setup build ## Walk the whole job once, for real, and leave nothing behind. REPO=… BASE=…, or CONFIG=my.yaml.
+	@target/debug/hotbed demo $(if $(REPO),--repo '$(REPO)' --base '$(BASE)') $(if $(CONFIG),--from '$(CONFIG)')
+
+.PHONY: run
+run: setup build ## The demo's server, staying up for you to look around.
+	@target/debug/hotbed demo --stay $(if $(REPO),--repo '$(REPO)' --base '$(BASE)') $(if $(CONFIG),--from '$(CONFIG)')
+
+.PHONY: check
+check: ## Format, lints and every test: exactly what CI runs.
+	$(CARGO) fmt --all --check
+	@HOTBED_AGENT_BINARY=$$(scripts/build-agent) && export HOTBED_AGENT_BINARY HOTBED_AGENT=$$HOTBED_AGENT_BINARY && \
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings && \
+	$(CARGO) build --locked -p orchestrator && \
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+.PHONY: test
+test: setup check ## Do all set-up, then `make check`.
+
+.PHONY: bench
+bench: setup release ## Measure what is promised; a table, and target/bench.json.
+	@HOTBED_AGENT=$$(scripts/build-agent) $(CARGO) bench --locked -p tests --bench promises
+
+.PHONY: fmt
+fmt: ## Format the code.
+	$(CARGO) fmt --all
+
+.PHONY: clean-demo
+clean-demo: ## Remove what an interrupted demo or test left in the engine.
+	@scripts/clean-engine
