@@ -1,0 +1,168 @@
+//! Images and the builds that make them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Branch, BuildId, CommitId, Digest, ImageId, RepoName};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageState {
+    /// Captured, not checked yet. Never handed out (F21).
+    Candidate,
+    /// What new sandboxes of the repo start from. At most one per repo.
+    Current,
+    /// Was current; kept for roll-back.
+    Superseded,
+    /// Failed its check.
+    Rejected,
+    /// To be removed from the engine; once it is gone there the row goes too.
+    Removing,
+}
+
+/// The durable row of an image. Keyed by digest, never by tag (F28).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    pub id: ImageId,
+    pub repo: RepoName,
+    pub state: ImageState,
+    pub digest: Digest,
+    /// HEAD of the workspace inside, verified after boot (F25).
+    pub commit: CommitId,
+    pub branch: Branch,
+    /// Grows by one with every promotion of the repo (F24).
+    pub generation: u64,
+    /// Covers recipe, base digest, certificates: a change forces a full build (F26).
+    pub fingerprint: String,
+    pub base_digest: Digest,
+    /// The image it was built on; `None` for a full build.
+    pub parent: Option<ImageId>,
+    pub build: BuildId,
+    /// The agent that was inside when it was captured.
+    pub agent_version: String,
+    pub size: u64,
+    pub created_at: Timestamp,
+    /// When the tick last found that nothing had changed.
+    pub verified_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    Schedule,
+    Api,
+    Push,
+    /// The first image of a repo.
+    Missing,
+}
+
+/// The steps of a build, in their order. Labels of `hotbed_image_build_seconds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Resolve the tip and refresh the mirror.
+    Resolve,
+    /// Make or pull the base.
+    Base,
+    /// Start the sandbox to build in.
+    Boot,
+    /// Certificates into the trust store.
+    Trust,
+    /// Clone, or sync of the tree that is there.
+    Clone,
+    Setup,
+    Update,
+    Warm,
+    Capture,
+    /// Boot the capture, compare HEAD, run `verify`.
+    Check,
+    Promote,
+}
+
+impl Phase {
+    pub const ALL: [Self; 11] = [
+        Self::Resolve,
+        Self::Base,
+        Self::Boot,
+        Self::Trust,
+        Self::Clone,
+        Self::Setup,
+        Self::Update,
+        Self::Warm,
+        Self::Capture,
+        Self::Check,
+        Self::Promote,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Base => "base",
+            Self::Boot => "boot",
+            Self::Trust => "trust",
+            Self::Clone => "clone",
+            Self::Setup => "setup",
+            Self::Update => "update",
+            Self::Warm => "warm",
+            Self::Capture => "capture",
+            Self::Check => "check",
+            Self::Promote => "promote",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseReport {
+    pub phase: Phase,
+    pub seconds: f64,
+    /// The exit code of the last command, where the phase runs commands.
+    pub exit_code: Option<i32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuildState {
+    Queued,
+    Running,
+    /// A new image is current.
+    Succeeded,
+    /// Nothing had changed; the image was verified and not rebuilt.
+    Unchanged,
+    Failed,
+}
+
+impl BuildState {
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Unchanged | Self::Failed)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Unchanged => "unchanged",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The durable row of a build.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BuildRecord {
+    pub id: BuildId,
+    pub repo: RepoName,
+    pub state: BuildState,
+    pub trigger: Trigger,
+    pub phase: Option<Phase>,
+    pub phases: Vec<PhaseReport>,
+    pub commit: Option<CommitId>,
+    pub image: Option<ImageId>,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    /// When this state must have been left (F24, F27, F36).
+    pub deadline: Timestamp,
+    /// What failed, in words, with the last lines that the step printed.
+    pub error: Option<String>,
+}

@@ -1,0 +1,32 @@
+//! The words of Hotbed: ids, records, state machines, the ports (traits) and the agent's wire types.
+//!
+//! This crate does no IO and knows no adapter. Everything else points here; it points at nothing.
+
+mod clock;
+mod error;
+mod ids;
+mod image;
+mod names;
+pub mod ports;
+mod sandbox;
+mod session;
+mod spec;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod wire;
+
+pub use clock::{Clock, SharedClock, SystemClock};
+pub use error::{Error, ErrorKind, Result};
+pub use ids::{
+    BuildId, ExecId, ImageId, InstanceId, ParseIdError, PullRequestId, SandboxId, SessionId, SnapshotId,
+    WarmupId,
+};
+pub use image::{BuildRecord, BuildState, ImageRecord, ImageState, Phase, PhaseReport, Trigger};
+pub use names::{Branch, CommitId, Digest, NameError, RepoName};
+pub use sandbox::{Purpose, SandboxEvent, SandboxRecord, SandboxState};
+pub use session::{
+    EndReason, ExecRef, Launch, PullRequestRecord, PullRequestState, SessionEvent, SessionRecord,
+    SessionState, SnapshotKind, SnapshotRecord, SnapshotState, SyncPhase, SyncState, WarmupRecord,
+    WarmupState,
+};
+pub use spec::{Base, Identity, Network, PoolPolicy, Recipe, RepoSpec, Resources, SessionPolicy};

@@ -1,0 +1,283 @@
+//! What policy and engines need from the outside world, as narrow traits. Adapters implement them; the one
+//! stateful fake of each lives in `testing`.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
+
+use crate::wire::{
+    AgentInfo, Bind, Boot, DirEntry, ExecRequest, ExecStatus, Frame, Quiesce, SyncReport, SyncRequest,
+    TermSize,
+};
+use crate::{Branch, CommitId, Digest, ExecId, Network, RepoName, Resources, Result, SandboxId};
+
+// ---------------------------------------------------------------------------------------------- the engine
+
+/// Asks the engine for a sandbox. The row exists already (F1).
+#[derive(Debug, Clone)]
+pub struct StartSandbox {
+    pub id: SandboxId,
+    pub repo: RepoName,
+    /// What to start from.
+    pub source: Digest,
+    pub resources: Resources,
+    pub network: Network,
+    /// Handed to the agent out of band: neither in the environment nor in the image.
+    pub boot: Boot,
+}
+
+/// A sandbox as the engine reports it. Only those whose mark proves that this instance made them are listed (F6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedSandbox {
+    pub id: SandboxId,
+    pub engine_id: String,
+    pub phase: ObservedPhase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObservedPhase {
+    /// Made and not started.
+    Created,
+    Running,
+    Paused,
+    /// Its first process has ended.
+    Exited,
+}
+
+/// What a captured or imported filesystem is, written on it as labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CaptureKind {
+    /// A root filesystem made from packages.
+    Base,
+    Image,
+    Snapshot,
+}
+
+impl CaptureKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Image => "image",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+/// How a capture is written down.
+#[derive(Debug, Clone)]
+pub struct CaptureSpec {
+    pub kind: CaptureKind,
+    /// The id of the image or snapshot (or the fingerprint of a base): names the capture in the engine.
+    pub name: String,
+    /// Environment added to the captured image's configuration.
+    pub env: BTreeMap<String, String>,
+    /// Working directory of the captured image.
+    pub workdir: Option<String>,
+    /// Freeze the processes while it is taken.
+    pub pause: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    pub digest: Digest,
+    /// Bytes, all layers.
+    pub size: u64,
+}
+
+/// A capture of ours as the engine lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedCapture {
+    pub digest: Digest,
+    pub kind: CaptureKind,
+    pub name: String,
+    pub size: u64,
+}
+
+/// Something happened to a sandbox, in the engine's words. A hint to look, never the truth itself (F45).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineEvent {
+    pub sandbox: SandboxId,
+    /// It was removed or its first process ended.
+    pub gone: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// `docker`, `kubernetes`, `fake`.
+    pub name: &'static str,
+    /// As the engine states it: version and storage driver.
+    pub version: String,
+}
+
+/// A container engine. Every call has a deadline of its own and an error kind; `stop` and `remove_capture` of
+/// what is not there succeed.
+#[async_trait]
+pub trait Backend: Send + Sync + Debug {
+    /// Whether the engine answers.
+    async fn probe(&self) -> Result<EngineInfo>;
+
+    /// Makes and starts a sandbox; answers the engine's id. Called again for one that exists (after an answer
+    /// that was lost, F48), it starts what is there and answers the same id.
+    async fn start(&self, spec: &StartSandbox) -> Result<String>;
+
+    /// Starts a sandbox that has exited, with its files. `NotFound` when the engine does not have it (any more):
+    /// an empty one in its place would pass for the one that held a user's work.
+    async fn start_again(&self, spec: &StartSandbox) -> Result<String> {
+        if self.list().await?.iter().any(|o| o.id == spec.id) {
+            return self.start(spec).await;
+        }
+        Err(crate::Error::not_found(format!("start {} again: the engine does not have it", spec.id)))
+    }
+
+    /// Ends and removes a sandbox and everything that was made for it.
+    async fn stop(&self, id: SandboxId) -> Result<()>;
+
+    async fn pause(&self, id: SandboxId) -> Result<()>;
+
+    async fn resume(&self, id: SandboxId) -> Result<()>;
+
+    /// Captures the filesystem. On failure the sandbox is as it was before (F39).
+    async fn capture(&self, id: SandboxId, spec: &CaptureSpec) -> Result<Captured>;
+
+    /// All sandboxes of this instance.
+    async fn list(&self) -> Result<Vec<ObservedSandbox>>;
+
+    /// A stream that ends or fails when the engine goes away; the caller lists, and subscribes again.
+    async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent>>>;
+
+    /// Makes an image of a root filesystem in a tar file.
+    async fn import(&self, tar: PathBuf, spec: &CaptureSpec) -> Result<Captured>;
+
+    /// The digest of a reference, pulled when it is not there. Says which registry did not answer.
+    async fn pull(&self, reference: &str) -> Result<Captured>;
+
+    /// Whether a digest is there to start from.
+    async fn has(&self, digest: &Digest) -> Result<bool>;
+
+    async fn list_captures(&self) -> Result<Vec<ObservedCapture>>;
+
+    /// Removes a capture. `Conflict` while something still stands on it.
+    async fn remove_capture(&self, digest: &Digest) -> Result<()>;
+
+    /// Removes what the instance made beside sandboxes and captures (its network), where nothing uses it.
+    async fn dispose(&self) -> Result<()>;
+}
+
+// ---------------------------------------------------------------------------------------------- the agent
+
+pub type FrameStream = BoxStream<'static, Result<Frame>>;
+pub type ByteStream = BoxStream<'static, Result<Bytes>>;
+
+/// An open connection to the agent of one sandbox.
+#[async_trait]
+pub trait AgentLink: Send + Sync + Debug {
+    fn sandbox(&self) -> SandboxId;
+    /// The version in the agent's hello.
+    fn version(&self) -> &str;
+    /// Whether the connection is known to have ended.
+    fn is_closed(&self) -> bool;
+    /// Returns when the connection has ended.
+    async fn closed(&self);
+
+    async fn info(&self) -> Result<AgentInfo>;
+    async fn bind(&self, bind: &Bind) -> Result<()>;
+    async fn set_gate(&self, open: bool) -> Result<()>;
+    /// Bounded by the request's own timeout plus a second.
+    async fn sync(&self, request: &SyncRequest) -> Result<SyncReport>;
+
+    /// Starts a command and answers at once.
+    async fn exec(&self, request: &ExecRequest) -> Result<ExecStatus>;
+    /// Starts a command and follows its output, in one message.
+    async fn exec_follow(&self, request: &ExecRequest) -> Result<FrameStream>;
+    async fn exec_status(&self, id: ExecId) -> Result<ExecStatus>;
+    async fn exec_list(&self) -> Result<Vec<ExecStatus>>;
+    /// Output from a byte offset; with `follow` until the command ends.
+    async fn output(&self, id: ExecId, from: u64, follow: bool) -> Result<FrameStream>;
+    async fn input(&self, id: ExecId, data: Bytes, eof: bool) -> Result<()>;
+    async fn signal(&self, id: ExecId, signal: &str) -> Result<()>;
+    async fn resize(&self, id: ExecId, size: TermSize) -> Result<()>;
+
+    async fn read_file(&self, path: &str) -> Result<ByteStream>;
+    /// Waits at the gate for a path in the workspace, up to `gate_wait_ms`; then `Conflict`.
+    async fn write_file(&self, path: &str, data: Bytes, mode: Option<u32>, gate_wait_ms: u64) -> Result<()>;
+    async fn delete_file(&self, path: &str, gate_wait_ms: u64) -> Result<()>;
+    async fn list_dir(&self, path: &str) -> Result<Vec<DirEntry>>;
+
+    async fn quiesce(&self, quiesce: &Quiesce) -> Result<()>;
+}
+
+// ------------------------------------------------------------------------------------------- git and forge
+
+/// Hotbed's own bare mirrors of the upstream repositories.
+#[async_trait]
+pub trait Mirrors: Send + Sync + Debug {
+    /// Brings the mirror up to date with upstream; concurrent calls for one repo share one fetch, and a call
+    /// never gets an answer older than itself. Makes the mirror when it is missing. Says whether anything moved.
+    async fn refresh(&self, repo: &RepoName) -> Result<bool>;
+
+    /// The commit at the tip of a branch, as of the last refresh. `None` where the branch does not exist.
+    async fn tip(&self, repo: &RepoName, branch: &Branch) -> Result<Option<CommitId>>;
+
+    /// Commits that `to` has and `from` has not; `None` where either is unknown or they are unrelated.
+    async fn distance(&self, repo: &RepoName, from: &CommitId, to: &CommitId) -> Result<Option<u32>>;
+}
+
+/// A user's own authority at the forge. The local forge needs none.
+#[derive(Clone)]
+pub struct UserToken(String);
+
+impl UserToken {
+    pub fn new(token: impl Into<String>) -> Self {
+        Self(token.into())
+    }
+
+    /// The secret itself, for the request that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Debug for UserToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UserToken(…)")
+    }
+}
+
+/// What a pull request is to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPullRequest {
+    pub repo: RepoName,
+    pub head: Branch,
+    pub base: Branch,
+    pub title: String,
+    pub body: String,
+    pub draft: bool,
+    /// The account it is opened for.
+    pub author: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedPullRequest {
+    pub number: u64,
+    pub url: String,
+    pub head_commit: CommitId,
+    /// False when it was there already (F52).
+    pub created: bool,
+    pub opened_at: Timestamp,
+}
+
+/// Where pull requests are opened.
+#[async_trait]
+pub trait Forge: Send + Sync + Debug {
+    /// Opens a pull request, or finds the open one of the same head and base: called twice it opens one (F52).
+    async fn open_pull_request(
+        &self,
+        token: Option<&UserToken>,
+        new: &NewPullRequest,
+    ) -> Result<OpenedPullRequest>;
+}

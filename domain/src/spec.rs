@@ -1,0 +1,121 @@
+//! What the operator wants of each repo, after the configuration file has been read and checked. Policy crates
+//! take these types and never see YAML.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Branch, RepoName};
+
+/// A configured repository: its recipe, pool policy and limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RepoSpec {
+    pub name: RepoName,
+    /// Where the git program clones from and pushes to: `https://…`, `http://…`, `ssh://…` or a path.
+    pub url: String,
+    /// The branch that images are built from and that sessions start from unless they say otherwise.
+    pub branch: Branch,
+    /// Where the tree lies inside a sandbox; absolute.
+    pub workspace: String,
+    pub image: Recipe,
+    pub pool: PoolPolicy,
+    pub session: SessionPolicy,
+    pub resources: Resources,
+    pub network: Network,
+}
+
+/// How an image is made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    pub base: Base,
+    /// Cron, five fields, UTC: when the tick looks at the branch.
+    pub schedule: String,
+    /// Shell commands run in the workspace on a full build; the first failure fails the build.
+    pub setup: Vec<String>,
+    /// Shell commands run on a rebuild from the current image.
+    pub update: Vec<String>,
+    /// Shell commands that fill caches; a failure is recorded and not fatal.
+    pub warm: Vec<String>,
+    /// A shell command that must succeed in a sandbox booted from the new image.
+    pub verify: Option<String>,
+    /// An image older than this is rebuilt even when nothing changed.
+    pub max_age: Duration,
+    /// How many images to keep, the current one included; at least 1.
+    pub keep: u32,
+    /// Environment of all build steps and of what runs for sessions. Not for secrets.
+    pub env: BTreeMap<String, String>,
+    /// PEM files that go into the image's trust store.
+    pub ca_certificates: Vec<PathBuf>,
+    /// The longest one step may take.
+    pub step_timeout: Duration,
+}
+
+/// Where an image starts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Base {
+    /// An image reference, pulled when it is not there.
+    Reference(String),
+    /// A root filesystem made from the distribution's packages; needs no registry.
+    Packages { suite: String, include: Vec<String> },
+}
+
+/// How many sandboxes of a repo are kept warm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PoolPolicy {
+    pub min: u32,
+    pub max: u32,
+    /// A member older than this is replaced.
+    pub member_max_age: Duration,
+    /// How long a warm-up holds its member after the last keystroke.
+    pub warmup_ttl: Duration,
+}
+
+/// When a session ends without being asked to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionPolicy {
+    /// From the claim to the end, whatever happens.
+    pub timeout: Duration,
+    /// Without a request or a running command for this long, it ends; `None` means never.
+    pub idle_end: Option<Duration>,
+    /// The branch a session works on; `{session}` is replaced by the session's short id.
+    pub branch_pattern: String,
+    /// How long git sync may take before the gate's wait ends in `failed`.
+    pub sync_timeout: Duration,
+}
+
+/// What one sandbox may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Thousandths of a CPU.
+    pub cpu_millis: u32,
+    /// Bytes.
+    pub memory: u64,
+    /// Processes and threads.
+    pub pids: u32,
+}
+
+/// What a sandbox can reach besides Hotbed itself, which it always reaches through its agent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// Nothing.
+    None,
+    /// A bridge of Hotbed's own, without traffic between sandboxes.
+    Bridge,
+    /// An existing network of the engine, by name.
+    Named(String),
+}
+
+/// The person a session works for. Commits carry this name and address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The forge's account name.
+    pub login: String,
+    /// Name on commits.
+    pub name: String,
+    /// Address on commits.
+    pub email: String,
+}

@@ -1,0 +1,10 @@
+//! One stateful fake for each port. For tests and benchmarks only: the feature that brings them is enabled by
+//! dev-dependencies alone.
+
+mod agent;
+mod backend;
+mod clock;
+
+pub use agent::{FakeAgent, FakeAgentOptions};
+pub use backend::{FakeBackend, Fault};
+pub use clock::ManualClock;

@@ -1,0 +1,342 @@
+//! An engine in memory. What it holds is inspectable, its list can lag, and any call can be told to fail or hang.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tokio::sync::broadcast;
+
+use crate::ports::{
+    Backend, CaptureSpec, Captured, EngineEvent, EngineInfo, ObservedCapture, ObservedPhase, ObservedSandbox,
+    StartSandbox,
+};
+use crate::{Digest, Error, ErrorKind, Result, SandboxId};
+
+/// What the next calls of one verb do instead of their work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Fail before doing anything.
+    Fail(ErrorKind),
+    /// Do it, then answer with this error: the answer was lost.
+    FailAfter(ErrorKind),
+    /// Never answer.
+    Hang,
+    /// Do it, and never answer.
+    HangAfter,
+}
+
+/// What is left of a fault once the work is done.
+enum After {
+    Answer,
+    Fail(ErrorKind),
+    Hang,
+}
+
+type OnStart = Box<dyn Fn(&StartSandbox) + Send + Sync>;
+type OnGone = Box<dyn Fn(SandboxId) + Send + Sync>;
+type OnCapture = Box<dyn Fn(SandboxId, &Digest) + Send + Sync>;
+
+#[derive(Default)]
+struct State {
+    sandboxes: BTreeMap<SandboxId, ObservedSandbox>,
+    captures: BTreeMap<Digest, ObservedCapture>,
+    faults: HashMap<&'static str, Vec<Fault>>,
+    /// What every call meets until it is taken back.
+    down: Option<Fault>,
+    calls: HashMap<&'static str, u64>,
+    /// What `list` answers while it lags.
+    stale: Option<Vec<ObservedSandbox>>,
+    serial: u64,
+}
+
+pub struct FakeBackend {
+    state: Mutex<State>,
+    events: broadcast::Sender<EngineEvent>,
+    on_start: Mutex<Option<Arc<OnStart>>>,
+    on_gone: Mutex<Option<Arc<OnGone>>>,
+    on_capture: Mutex<Option<Arc<OnCapture>>>,
+}
+
+impl std::fmt::Debug for FakeBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FakeBackend")
+    }
+}
+
+impl Default for FakeBackend {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            events: broadcast::Sender::new(1024),
+            on_start: Mutex::default(),
+            on_gone: Mutex::default(),
+            on_capture: Mutex::default(),
+        }
+    }
+}
+
+impl FakeBackend {
+    /// Called for each sandbox that starts: the place to connect a fake agent.
+    pub fn on_start(&self, f: impl Fn(&StartSandbox) + Send + Sync + 'static) {
+        *self.on_start.lock().expect("lock") = Some(Arc::new(Box::new(f)));
+    }
+
+    /// Called for each sandbox whose processes end: the place to hang up a fake agent.
+    pub fn on_gone(&self, f: impl Fn(SandboxId) + Send + Sync + 'static) {
+        *self.on_gone.lock().expect("lock") = Some(Arc::new(Box::new(f)));
+    }
+
+    /// Called for each capture of a sandbox, before its answer.
+    pub fn on_capture(&self, f: impl Fn(SandboxId, &Digest) + Send + Sync + 'static) {
+        *self.on_capture.lock().expect("lock") = Some(Arc::new(Box::new(f)));
+    }
+
+    /// The next call of `verb` (the trait's method name) meets `fault`; calls queue up.
+    pub fn fault(&self, verb: &'static str, fault: Fault) {
+        self.state().faults.entry(verb).or_default().push(fault);
+    }
+
+    /// Every call of any verb meets `fault` until [`FakeBackend::clear_faults`]: the daemon is down.
+    pub fn down(&self, fault: Fault) {
+        self.state().down = Some(fault);
+    }
+
+    pub fn clear_faults(&self) {
+        let mut state = self.state();
+        state.faults.clear();
+        state.down = None;
+    }
+
+    /// From now on `list` answers what it would answer now.
+    pub fn freeze_list(&self) {
+        let mut state = self.state();
+        let now = state.sandboxes.values().cloned().collect();
+        state.stale = Some(now);
+    }
+
+    pub fn thaw_list(&self) {
+        self.state().stale = None;
+    }
+
+    pub fn sandboxes(&self) -> Vec<SandboxId> {
+        self.state().sandboxes.keys().copied().collect()
+    }
+
+    pub fn calls(&self, verb: &'static str) -> u64 {
+        self.state().calls.get(verb).copied().unwrap_or(0)
+    }
+
+    /// All verbs together.
+    pub fn calls_of_all(&self) -> u64 {
+        self.state().calls.values().sum()
+    }
+
+    pub fn captures(&self) -> Vec<ObservedCapture> {
+        self.state().captures.values().cloned().collect()
+    }
+
+    /// Its first process ends; its files stay.
+    pub fn exit(&self, id: SandboxId) {
+        let there = self.state().sandboxes.get_mut(&id).map(|s| s.phase = ObservedPhase::Exited).is_some();
+        if there {
+            self.tell_gone(id);
+            let _ = self.events.send(EngineEvent { sandbox: id, gone: true });
+        }
+    }
+
+    fn tell_gone(&self, id: SandboxId) {
+        let hook = self.on_gone.lock().expect("lock").clone();
+        if let Some(hook) = hook {
+            hook(id);
+        }
+    }
+
+    /// Removes a sandbox behind Hotbed's back (F19); `tell` sends the event, else it is lost (F45).
+    pub fn remove_from_outside(&self, id: SandboxId, tell: bool) {
+        self.state().sandboxes.remove(&id);
+        self.tell_gone(id);
+        if tell {
+            let _ = self.events.send(EngineEvent { sandbox: id, gone: true });
+        }
+    }
+
+    /// A capture that exists without anybody having made it here.
+    pub fn add_capture(&self, capture: ObservedCapture) {
+        self.state().captures.insert(capture.digest.clone(), capture);
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("backend lock")
+    }
+
+    /// Counts the call and meets its fault, if one waits.
+    async fn enter(&self, verb: &'static str) -> Result<After> {
+        let fault = {
+            let mut state = self.state();
+            *state.calls.entry(verb).or_default() += 1;
+            match state.faults.get_mut(verb) {
+                Some(queue) if !queue.is_empty() => Some(queue.remove(0)),
+                _ => state.down,
+            }
+        };
+        match fault {
+            None => Ok(After::Answer),
+            Some(Fault::Fail(kind)) => Err(Error::new(kind, format!("{verb} (injected)"))),
+            Some(Fault::FailAfter(kind)) => Ok(After::Fail(kind)),
+            Some(Fault::HangAfter) => Ok(After::Hang),
+            Some(Fault::Hang) => std::future::pending().await,
+        }
+    }
+}
+
+async fn leave<T>(after: After, verb: &str, value: T) -> Result<T> {
+    match after {
+        After::Answer => Ok(value),
+        After::Hang => std::future::pending().await,
+        After::Fail(kind) => Err(Error::new(kind, format!("{verb} (answer lost)"))),
+    }
+}
+
+#[async_trait]
+impl Backend for FakeBackend {
+    async fn probe(&self) -> Result<EngineInfo> {
+        let after = self.enter("probe").await?;
+        leave(after, "probe", EngineInfo { name: "fake", version: "0".into() }).await
+    }
+
+    async fn start(&self, spec: &StartSandbox) -> Result<String> {
+        let after = self.enter("start").await?;
+        let engine_id = format!("fake-{}", spec.id);
+        let new = {
+            let mut state = self.state();
+            let observed =
+                ObservedSandbox { id: spec.id, engine_id: engine_id.clone(), phase: ObservedPhase::Running };
+            state.sandboxes.insert(spec.id, observed).is_none_or(|old| old.phase == ObservedPhase::Exited)
+        };
+        if new {
+            let hook = self.on_start.lock().expect("lock").clone();
+            if let Some(hook) = hook {
+                hook(spec);
+            }
+        }
+        leave(after, "start", engine_id).await
+    }
+
+    async fn stop(&self, id: SandboxId) -> Result<()> {
+        let after = self.enter("stop").await?;
+        let there = self.state().sandboxes.remove(&id).is_some();
+        if there {
+            self.tell_gone(id);
+            let _ = self.events.send(EngineEvent { sandbox: id, gone: true });
+        }
+        leave(after, "stop", ()).await
+    }
+
+    async fn pause(&self, id: SandboxId) -> Result<()> {
+        let after = self.enter("pause").await?;
+        match self.state().sandboxes.get_mut(&id) {
+            Some(s) => s.phase = ObservedPhase::Paused,
+            None => return Err(Error::not_found(format!("no sandbox {id}"))),
+        }
+        leave(after, "pause", ()).await
+    }
+
+    async fn resume(&self, id: SandboxId) -> Result<()> {
+        let after = self.enter("resume").await?;
+        match self.state().sandboxes.get_mut(&id) {
+            Some(s) => s.phase = ObservedPhase::Running,
+            None => return Err(Error::not_found(format!("no sandbox {id}"))),
+        }
+        leave(after, "resume", ()).await
+    }
+
+    async fn capture(&self, id: SandboxId, spec: &CaptureSpec) -> Result<Captured> {
+        let after = self.enter("capture").await?;
+        let captured = {
+            let mut state = self.state();
+            if !state.sandboxes.contains_key(&id) {
+                return Err(Error::not_found(format!("no sandbox {id}")));
+            }
+            state.add(spec)
+        };
+        let hook = self.on_capture.lock().expect("lock").clone();
+        if let Some(hook) = hook {
+            hook(id, &captured.digest);
+        }
+        leave(after, "capture", captured).await
+    }
+
+    async fn list(&self) -> Result<Vec<ObservedSandbox>> {
+        let after = self.enter("list").await?;
+        let list = {
+            let state = self.state();
+            state.stale.clone().unwrap_or_else(|| state.sandboxes.values().cloned().collect())
+        };
+        leave(after, "list", list).await
+    }
+
+    async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent>>> {
+        self.enter("events").await?;
+        let rx = self.events.subscribe();
+        let next = |mut rx: broadcast::Receiver<EngineEvent>| async move {
+            match rx.recv().await {
+                Ok(event) => Some((Ok(event), rx)),
+                Err(_) => None,
+            }
+        };
+        Ok(stream::unfold(rx, next).boxed())
+    }
+
+    async fn import(&self, _tar: PathBuf, spec: &CaptureSpec) -> Result<Captured> {
+        let after = self.enter("import").await?;
+        let captured = self.state().add(spec);
+        leave(after, "import", captured).await
+    }
+
+    async fn pull(&self, reference: &str) -> Result<Captured> {
+        let after = self.enter("pull").await?;
+        let digest = digest_of(reference.bytes().map(u64::from).sum());
+        leave(after, "pull", Captured { digest, size: 1 }).await
+    }
+
+    async fn has(&self, digest: &Digest) -> Result<bool> {
+        let after = self.enter("has").await?;
+        let there = self.state().captures.contains_key(digest);
+        leave(after, "has", there).await
+    }
+
+    async fn list_captures(&self) -> Result<Vec<ObservedCapture>> {
+        let after = self.enter("list_captures").await?;
+        let list = self.state().captures.values().cloned().collect();
+        leave(after, "list_captures", list).await
+    }
+
+    async fn remove_capture(&self, digest: &Digest) -> Result<()> {
+        let after = self.enter("remove_capture").await?;
+        self.state().captures.remove(digest);
+        leave(after, "remove_capture", ()).await
+    }
+
+    async fn dispose(&self) -> Result<()> {
+        let after = self.enter("dispose").await?;
+        leave(after, "dispose", ()).await
+    }
+}
+
+impl State {
+    fn add(&mut self, spec: &CaptureSpec) -> Captured {
+        self.serial += 1;
+        let digest = digest_of(self.serial);
+        let capture =
+            ObservedCapture { digest: digest.clone(), kind: spec.kind, name: spec.name.clone(), size: 1 };
+        self.captures.insert(digest.clone(), capture);
+        Captured { digest, size: 1 }
+    }
+}
+
+fn digest_of(n: u64) -> Digest {
+    format!("sha256:{n:064x}").parse().expect("digest")
+}
