@@ -1,0 +1,8 @@
+//! The engine adapter against a real daemon. Nothing is skipped: without a daemon these tests fail and say so.
+
+mod captures;
+mod faults;
+mod hardening;
+mod lifecycle;
+mod proxy;
+mod world;
