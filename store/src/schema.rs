@@ -1,0 +1,158 @@
+//! The database's shape: versioned migrations, how connections are set up, and what is made once at first open.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use domain::{Error, InstanceId, Result};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite_migration::{M, Migrations};
+
+use crate::failure;
+
+/// Each entry is one version; entries are only ever added. `tests/schema_v1.sql` pins what the first one made.
+const STEPS: &[M<'static>] = &[M::up(include_str!("schema_v1.sql"))];
+
+pub(crate) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
+
+/// Nothing inside one process makes another wait this long; it is there for a person with the `sqlite3` program.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Opens a connection to a database whose file exists.
+pub(crate) fn connect(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let conn = Connection::open_with_flags(path, flags)?;
+        conn.busy_timeout(BUSY)?;
+        conn.execute_batch("PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY;")?;
+        Ok(conn)
+    };
+    open().map_err(|e| failure::sql(format!("open database {}", path.display()), e))
+}
+
+/// A connection that can't write by mistake.
+pub(crate) fn connect_reader(path: &Path) -> Result<Connection> {
+    let conn = connect(path)?;
+    conn.execute_batch("PRAGMA query_only=ON;")
+        .map_err(|e| failure::sql(format!("open database {}", path.display()), e))?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+/// Opens the write connection and brings the database to this program's version. It is left with
+/// `synchronous=FULL`; the writer switches as its batches ask.
+pub(crate) fn connect_writer(path: &Path) -> Result<Connection> {
+    let mut conn = connect(path)?;
+    let context = || format!("set up database {}", path.display());
+    // Checkpoints run on a thread of their own; see `checkpoint`.
+    conn.execute_batch(
+        "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=67108864; PRAGMA synchronous=FULL;",
+    )
+    .map_err(|e| failure::sql(context(), e))?;
+    migrate(&mut conn, path, &MIGRATIONS, STEPS.len())?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+fn migrate(conn: &mut Connection, path: &Path, migrations: &Migrations<'_>, known: usize) -> Result<()> {
+    let found: i64 = conn
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(|e| failure::sql(format!("read the schema version of {}", path.display()), e))?;
+    if found > known as i64 {
+        return Err(Error::permanent(format!(
+            "the database {} has schema version {found} and this program knows versions up to {known}: a newer \
+             Hotbed wrote it; run that one, or restore a copy from before the upgrade",
+            path.display()
+        )));
+    }
+    migrations.to_latest(conn).map_err(|e| {
+        Error::permanent(format!(
+            "bring the database {} from schema version {found} to {known}; it was left as it was",
+            path.display()
+        ))
+        .caused_by(e)
+    })
+}
+
+/// What this installation is, made at the first open and kept for good.
+pub(crate) struct Birth {
+    pub instance: InstanceId,
+    pub secret: [u8; 32],
+}
+
+pub(crate) fn birth(conn: &mut Connection) -> Result<Birth> {
+    let failed = |e| failure::sql("read or make the identity of this installation (table meta)", e);
+    let damaged =
+        |key: &str| Error::permanent(format!("row {key} of table meta does not hold what it should"));
+    let tx = conn.transaction().map_err(failed)?;
+    let get = |key: &str| {
+        tx.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get::<_, Vec<u8>>(0))
+            .optional()
+    };
+    let put = |key: &str, value: &[u8]| {
+        tx.execute("INSERT INTO meta(key, value) VALUES(?1, ?2)", rusqlite::params![key, value])
+    };
+    let instance = match get("instance").map_err(failed)? {
+        Some(value) => std::str::from_utf8(&value)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| damaged("instance"))?,
+        None => {
+            let id = InstanceId::new();
+            put("instance", id.to_string().as_bytes()).map_err(failed)?;
+            id
+        }
+    };
+    let secret = match get("secret").map_err(failed)? {
+        Some(value) => value.try_into().map_err(|_| damaged("secret"))?,
+        None => {
+            let secret = random()?;
+            put("secret", &secret).map_err(failed)?;
+            secret
+        }
+    };
+    tx.commit().map_err(failed)?;
+    Ok(Birth { instance, secret })
+}
+
+fn random() -> Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|e| failure::io("read /dev/urandom", e))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_are_valid() {
+        MIGRATIONS.validate().unwrap();
+    }
+
+    /// A later step keeps the rows of the earlier ones, and a failing one leaves the database as it was.
+    #[test]
+    fn steps_forward() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        let path = Path::new("memory");
+        migrate(&mut conn, path, &MIGRATIONS, STEPS.len()).unwrap();
+        conn.execute("INSERT INTO counters VALUES('x', 7)", []).unwrap();
+
+        let mut steps = STEPS.to_vec();
+        steps.push(M::up("ALTER TABLE counters ADD COLUMN note TEXT; INSERT INTO nowhere VALUES(1);"));
+        let err = migrate(&mut conn, path, &Migrations::new(steps), STEPS.len() + 1).unwrap_err();
+        assert!(err.chain().contains("nowhere"), "{err:?}");
+
+        let mut steps = STEPS.to_vec();
+        steps.push(M::up("ALTER TABLE counters ADD COLUMN note TEXT;"));
+        migrate(&mut conn, path, &Migrations::new(steps), STEPS.len() + 1).unwrap();
+        let row: (i64, Option<String>) = conn
+            .query_row("SELECT value, note FROM counters WHERE scope = 'x'", [], |r| {
+                Ok((r.get(0)?, r.get(1)?))
+            })
+            .unwrap();
+        assert_eq!(row, (7, None));
+    }
+}

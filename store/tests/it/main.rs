@@ -1,0 +1,10 @@
+//! The store through its public face, on real files, with real processes killed.
+
+mod build_logs;
+mod kill;
+mod model;
+mod open;
+mod power;
+mod records;
+mod samples;
+mod session_logs;

@@ -1,0 +1,183 @@
+//! Records to write, each a function of small numbers.
+
+use std::sync::Arc;
+
+use domain::*;
+use jiff::Timestamp;
+use store::{Idempotency, Loaded, Store};
+
+pub fn clock() -> SharedClock {
+    Arc::new(SystemClock)
+}
+
+pub async fn open(dir: &std::path::Path) -> (Store, Loaded) {
+    Store::open(dir, clock()).await.expect("open the store")
+}
+
+pub fn at(second: i64) -> Timestamp {
+    // With a part below the microsecond, which a column would lose and a body must not.
+    Timestamp::new(1_700_000_000 + second, 123_456_789).expect("in range")
+}
+
+pub fn repo(n: u128) -> RepoName {
+    format!("acme/repo-{n}").parse().expect("a name")
+}
+
+fn digest(n: u128) -> Digest {
+    format!("sha256:{n:064x}").parse().expect("a digest")
+}
+
+fn commit(n: u128) -> CommitId {
+    format!("{n:040x}").parse().expect("a commit")
+}
+
+pub fn sandbox(n: u128, state: SandboxState) -> SandboxRecord {
+    SandboxRecord {
+        id: SandboxId::from_u128(n),
+        repo: repo(n % 3),
+        purpose: Purpose::Build(BuildId::from_u128(n)),
+        state,
+        image: Some(ImageId::from_u128(n)),
+        source: digest(n),
+        commit: Some(commit(n)),
+        engine_id: Some(format!("engine-{n} with \"quotes\" and ünïcode")),
+        token_hash: format!("{n:064x}"),
+        session: n.is_multiple_of(2).then(|| SessionId::from_u128(n)),
+        reserved: None,
+        created_at: at(n as i64),
+        ready_at: Some(at(1)),
+        claimed_at: None,
+        deadline: at(100),
+        reason: None,
+    }
+}
+
+pub fn session(n: u128, state: SessionState) -> SessionRecord {
+    SessionRecord {
+        id: SessionId::from_u128(n),
+        repo: repo(n % 3),
+        state,
+        launch: Launch::ALL[(n % 4) as usize],
+        sandbox: Some(SandboxId::from_u128(n)),
+        image: None,
+        user: Identity {
+            login: format!("user-{}", n % 5),
+            name: "Ü\n\0".into(),
+            email: "u@example.com".into(),
+        },
+        env: [("KEY".to_owned(), format!("value {n}"))].into(),
+        base: "main".parse().expect("a branch"),
+        branch: format!("hotbed/{n}").parse().expect("a branch"),
+        sync: SyncState::pending(),
+        snapshot: None,
+        parent: None,
+        warmup: None,
+        created_at: at(n as i64),
+        started_at: None,
+        expires_at: at(1000),
+        idle_end_seconds: Some(u64::from(u32::MAX)),
+        deadline: at(100),
+        ended_at: None,
+        end: state.is_end().then_some(EndReason::Requested),
+        trouble: None,
+    }
+}
+
+pub fn image(n: u128, repo_n: u128, state: ImageState) -> ImageRecord {
+    ImageRecord {
+        id: ImageId::from_u128(n),
+        repo: repo(repo_n),
+        state,
+        digest: digest(n),
+        commit: commit(n),
+        branch: "main".parse().expect("a branch"),
+        generation: n as u64,
+        fingerprint: "f".into(),
+        base_digest: digest(n + 1),
+        parent: None,
+        build: BuildId::from_u128(n),
+        agent_version: "1".into(),
+        size: u64::MAX,
+        created_at: at(n as i64),
+        verified_at: at(n as i64),
+    }
+}
+
+pub fn build(n: u128, state: BuildState) -> BuildRecord {
+    BuildRecord {
+        id: BuildId::from_u128(n),
+        repo: repo(n % 3),
+        state,
+        trigger: Trigger::Push,
+        phase: Some(Phase::Setup),
+        phases: vec![PhaseReport { phase: Phase::Clone, seconds: 0.1 + n as f64, exit_code: Some(-1) }],
+        commit: None,
+        image: None,
+        created_at: at(n as i64),
+        started_at: None,
+        ended_at: None,
+        deadline: at(100),
+        error: None,
+    }
+}
+
+pub fn snapshot(n: u128, state: SnapshotState) -> SnapshotRecord {
+    SnapshotRecord {
+        id: SnapshotId::from_u128(n),
+        session: SessionId::from_u128(n % 4),
+        repo: repo(n % 3),
+        kind: SnapshotKind::Demand,
+        state,
+        digest: Some(digest(n)),
+        source: digest(n + 1),
+        commit: None,
+        branch: "main".parse().expect("a branch"),
+        size: Some(7),
+        created_at: at(n as i64),
+        deadline: at(100),
+        error: None,
+    }
+}
+
+pub fn pull_request(n: u128, state: PullRequestState) -> PullRequestRecord {
+    PullRequestRecord {
+        id: PullRequestId::from_u128(n),
+        session: SessionId::from_u128(n % 4),
+        repo: repo(n % 3),
+        state,
+        number: Some(n as u64),
+        url: None,
+        head: "x".parse().expect("a branch"),
+        head_commit: None,
+        base: "main".parse().expect("a branch"),
+        title: "t".into(),
+        body: "b".repeat(5000),
+        draft: true,
+        author: "a".into(),
+        created_at: at(n as i64),
+        error: None,
+    }
+}
+
+pub fn warmup(n: u128, state: WarmupState) -> WarmupRecord {
+    WarmupRecord {
+        id: WarmupId::from_u128(n),
+        repo: repo(n % 3),
+        client: "c".into(),
+        branch: "main".parse().expect("a branch"),
+        sandbox: None,
+        state,
+        created_at: at(n as i64),
+        expires_at: at(100),
+    }
+}
+
+pub fn idempotency(n: u128, created_at: Timestamp) -> Idempotency {
+    Idempotency {
+        key: format!("key-{n}"),
+        route: "POST /v1/sessions".into(),
+        body_hash: format!("{n:x}"),
+        resource: SessionId::from_u128(n).to_string(),
+        created_at,
+    }
+}
