@@ -1,0 +1,29 @@
+//! Everything Hotbed has to do with git: bare mirrors of the upstream repositories, the relay through which
+//! sandboxes fetch and push without holding a credential, a small git server for repositories that live nowhere
+//! else, and the forge for repositories without GitHub.
+//!
+//! Fetch and push over the network are done by the `git` program (protocol v2, proxies, certificates, credential
+//! helpers of the operator all work); git2 answers questions about objects that are already here. This is the
+//! only crate that names git2. What is policy – when to refresh, who may push what – is the caller's.
+
+mod failure;
+mod flight;
+pub mod forge;
+mod gateway;
+pub mod hosting;
+mod mirrors;
+mod objects;
+mod pktline;
+mod process;
+mod pump;
+mod relay;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use failure::redact;
+pub use forge::{Ledger, LocalForge};
+pub use gateway::{Access, Caller, Gateway, GatewayOptions, PushEvent, Traffic};
+pub use mirrors::{Credentials, Direction, MirrorOptions, MirrorSet, Remote};
+pub use objects::Moved;
+pub use pktline::{Command, PktError, PushRequest, parse_commands};
+pub use relay::{Body, RelayBody, serve_relay, text};

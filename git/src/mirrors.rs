@@ -1,0 +1,486 @@
+//! Bare mirrors of the upstream repositories, `<dir>/<owner>/<name>.git`: each is a full copy of upstream's
+//! branches (not its tags) as of the last refresh, and the place through which sandboxes push.
+//!
+//! A fetch writes to references of its own (`refs/hotbed/upstream/`) and is then published to `refs/heads`. The
+//! step between is what lets a fetch and a push run at the same time: a branch that was pushed while the fetch
+//! was under way is left as the push made it, because what the fetch saw of it may be older.
+//!
+//! When to refresh is the caller's decision. Old objects are not collected here yet.
+
+mod claims;
+mod store_dir;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::{Branch, CommitId, Error, RepoName, Result, SessionId};
+use tokio::time::Instant;
+
+use crate::failure;
+use crate::flight::Flights;
+use crate::objects::{self, FETCHED, Moved, Objects};
+use crate::process::{Git, Output};
+
+use claims::Claims;
+pub(crate) use claims::PushClaim;
+
+/// How long local git commands and answers of `Credentials` may take.
+const LOCAL_DEADLINE: Duration = Duration::from_secs(60);
+const CREDENTIALS_DEADLINE: Duration = Duration::from_secs(30);
+/// The name under which upstream is configured for the one command that talks to it.
+const UPSTREAM: &str = "upstream";
+
+/// Which way data goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    Fetch,
+    Push,
+}
+
+/// Gives authority at upstream, for one operation at a time.
+#[async_trait]
+pub trait Credentials: Send + Sync + fmt::Debug {
+    /// A whole header line (`Authorization: Basic …`), or `None` to go without. `session` is who pushes; fetches
+    /// have none. It is asked anew for each operation, so that a token can't be too old (F50).
+    async fn header(
+        &self,
+        repo: &RepoName,
+        direction: Direction,
+        session: Option<SessionId>,
+    ) -> Result<Option<String>>;
+}
+
+/// A configured repository: where it lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    pub repo: RepoName,
+    /// `https://…`, `http://…`, `ssh://…`, `file://…` or a path.
+    pub url: String,
+}
+
+#[derive(Clone)]
+pub struct MirrorOptions {
+    /// How long a refresh may take.
+    pub fetch_deadline: Duration,
+    /// How long making a mirror may take.
+    pub clone_deadline: Duration,
+    /// The largest pack that a push may bring, in bytes.
+    pub max_push: u64,
+    /// The git program.
+    pub program: PathBuf,
+    pub credentials: Option<Arc<dyn Credentials>>,
+}
+
+impl Default for MirrorOptions {
+    fn default() -> Self {
+        Self {
+            fetch_deadline: Duration::from_secs(60),
+            clone_deadline: Duration::from_secs(30 * 60),
+            max_push: 512 * 1024 * 1024,
+            program: "git".into(),
+            credentials: None,
+        }
+    }
+}
+
+impl fmt::Debug for MirrorOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MirrorOptions(fetch within {:?}, push up to {} bytes)", self.fetch_deadline, self.max_push)
+    }
+}
+
+/// All mirrors of this instance. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct MirrorSet(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    hooks: PathBuf,
+    options: MirrorOptions,
+    urls: RwLock<HashMap<RepoName, String>>,
+    mirrors: Mutex<HashMap<RepoName, Arc<Mirror>>>,
+}
+
+#[derive(Debug)]
+struct Mirror {
+    objects: Objects,
+    flights: Arc<Flights<bool>>,
+    claims: Arc<Mutex<Claims>>,
+    /// When the last refresh that succeeded began.
+    fresh: Mutex<Option<Instant>>,
+    /// Seen on disk once; saves a look at each question.
+    made: AtomicBool,
+}
+
+impl MirrorSet {
+    /// Opens the directory, makes it when it is missing, and clears what a crash left half done. Nothing else may
+    /// use the directory. `Unavailable` when there is no git program, `Permanent` when it is too old.
+    pub async fn open(dir: impl Into<PathBuf>, remotes: Vec<Remote>, options: MirrorOptions) -> Result<Self> {
+        let dir = std::path::absolute(dir.into())
+            .map_err(|e| Error::invalid("the mirrors' directory").caused_by(e))?;
+        check_version(&options.program).await?;
+        let prepared = dir.clone();
+        let hooks = tokio::task::spawn_blocking(move || store_dir::prepare(&prepared))
+            .await
+            .map_err(|e| Error::permanent("prepare the mirrors' directory").caused_by(e))?
+            .map_err(|e| {
+                Error::permanent(format!("prepare the mirrors' directory {}", dir.display())).caused_by(e)
+            })?;
+        let inner = Inner { dir, hooks, options, urls: RwLock::default(), mirrors: Mutex::default() };
+        let set = Self(Arc::new(inner));
+        set.set_remotes(remotes);
+        Ok(set)
+    }
+
+    /// Replaces the configured repositories. Running operations go on with the address they began with; the
+    /// mirror of a repository that is no longer configured stays on disk.
+    pub fn set_remotes(&self, remotes: Vec<Remote>) {
+        let urls = remotes.into_iter().map(|r| (r.repo, r.url)).collect();
+        *self.0.urls.write().unwrap_or_else(PoisonError::into_inner) = urls;
+    }
+
+    /// Where the mirror of a repository lies, whether or not it has been made.
+    pub fn path(&self, repo: &RepoName) -> PathBuf {
+        self.0.dir.join(repo.owner()).join(format!("{}.git", repo.name()))
+    }
+
+    /// How a branch got from one commit to another. `NotFound` when the new one is not in the mirror.
+    pub async fn changes(&self, repo: &RepoName, old: &CommitId, new: &CommitId) -> Result<Moved> {
+        let mirror = self.made(repo).await?;
+        let (old, wanted) = (old.clone(), new.clone());
+        mirror
+            .objects
+            .ask(format!("compare commits of {repo}"), move |r| objects::changes(r, &old, &wanted))
+            .await?
+            .ok_or_else(|| Error::not_found(format!("commit {} of {repo} is not in the mirror", new.short())))
+    }
+
+    /// The branches whose tip is this commit, sorted. For a branch that is gone it says what it may be called now.
+    pub async fn branches_at(&self, repo: &RepoName, commit: &CommitId) -> Result<Vec<Branch>> {
+        let mirror = self.made(repo).await?;
+        let commit = commit.clone();
+        mirror
+            .objects
+            .ask(format!("look for branches of {repo}"), move |r| objects::branches_at(r, &commit))
+            .await
+    }
+
+    /// Whether the mirror shows upstream as it was at most `age` ago.
+    pub fn is_fresh(&self, repo: &RepoName, age: Duration) -> bool {
+        let Ok(mirror) = self.mirror(repo) else { return false };
+        let fresh = *mirror.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.is_some_and(|at| at.elapsed() <= age)
+    }
+
+    /// Refreshes without waiting for it; a failure is logged.
+    pub(crate) fn refresh_soon(&self, repo: &RepoName) {
+        let (set, repo) = (self.clone(), repo.clone());
+        tokio::spawn(async move {
+            if let Err(e) = domain::ports::Mirrors::refresh(&set, &repo).await {
+                tracing::warn!(%repo, error = %e.chain(), "refresh of the mirror failed");
+            }
+        });
+    }
+
+    /// `git upload-pack` over the mirror.
+    pub(crate) fn upload_pack(&self, repo: &RepoName) -> Git {
+        let path = self.path(repo);
+        self.serving(&path)
+            .config("uploadpack.allowAnySHA1InWant", "true")
+            .config("uploadpack.allowFilter", "true")
+            .arg("upload-pack")
+            .arg("--stateless-rpc")
+    }
+
+    /// `git receive-pack --advertise-refs`: it changes nothing and needs no authority.
+    pub(crate) fn receive_pack_refs(&self, repo: &RepoName) -> Git {
+        let path = self.path(repo);
+        self.serving(&path).args(["receive-pack", "--stateless-rpc", "--advertise-refs"]).arg(path)
+    }
+
+    /// `git receive-pack` with the hook that pushes on to upstream before the mirror's own reference moves.
+    pub(crate) async fn receive_pack(&self, repo: &RepoName, session: SessionId) -> Result<Git> {
+        let url = self.url(repo)?;
+        let header = self.header(repo, Direction::Push, Some(session)).await?;
+        let path = self.path(repo);
+        Ok(with_upstream(self.serving(&path), &url, header.as_deref())
+            .config("core.hooksPath", self.0.hooks.to_string_lossy())
+            .config("receive.maxInputSize", self.0.options.max_push.to_string())
+            .config("receive.denyDeletes", "true")
+            .config("receive.denyCurrentBranch", "ignore")
+            .config("receive.unpackLimit", "100")
+            .config("push.followTags", "false")
+            .config("push.gpgSign", "false")
+            .args(["receive-pack", "--stateless-rpc"])
+            .arg(path))
+    }
+
+    /// Says that a push to the branch is under way. Until the claim is dropped no refresh touches the branch.
+    pub(crate) async fn claim(&self, repo: &RepoName, branch: &Branch) -> Result<PushClaim> {
+        let mirror = self.mirror(repo)?;
+        let (claims, branch) = (mirror.claims.clone(), branch.clone());
+        // A publication may hold the lock for some milliseconds of disk work.
+        tokio::task::spawn_blocking(move || PushClaim::new(claims, branch.as_str()))
+            .await
+            .map_err(|e| Error::permanent(format!("claim a branch of {repo}")).caused_by(e))
+    }
+
+    pub(crate) fn max_push(&self) -> u64 {
+        self.0.options.max_push
+    }
+
+    fn serving(&self, path: &Path) -> Git {
+        Git::new(&self.0.options.program)
+            .config("safe.directory", path.to_string_lossy())
+            .config("transfer.hideRefs", FETCHED.trim_end_matches('/'))
+            .config("receive.advertisePushOptions", "false")
+    }
+
+    fn url(&self, repo: &RepoName) -> Result<String> {
+        let urls = self.0.urls.read().unwrap_or_else(PoisonError::into_inner);
+        urls.get(repo)
+            .cloned()
+            .ok_or_else(|| Error::not_found(format!("repository {repo} is not configured")))
+    }
+
+    fn mirror(&self, repo: &RepoName) -> Result<Arc<Mirror>> {
+        self.url(repo)?;
+        let mut mirrors = self.0.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mirror = mirrors.entry(repo.clone()).or_insert_with(|| {
+            Arc::new(Mirror {
+                objects: Objects::new(self.path(repo)),
+                flights: Arc::default(),
+                claims: Arc::default(),
+                fresh: Mutex::default(),
+                made: AtomicBool::new(false),
+            })
+        });
+        Ok(mirror.clone())
+    }
+
+    /// The mirror, if it has been made.
+    async fn made(&self, repo: &RepoName) -> Result<Arc<Mirror>> {
+        let mirror = self.mirror(repo)?;
+        if mirror.made.load(Ordering::Relaxed) || is_made(mirror.objects.dir()).await {
+            mirror.made.store(true, Ordering::Relaxed);
+            Ok(mirror)
+        } else {
+            Err(Error::unavailable(format!("the mirror of {repo} has not been made yet")))
+        }
+    }
+
+    /// Whether it has been made.
+    pub(crate) async fn is_made(&self, repo: &RepoName) -> bool {
+        is_made(&self.path(repo)).await
+    }
+
+    async fn header(
+        &self,
+        repo: &RepoName,
+        way: Direction,
+        session: Option<SessionId>,
+    ) -> Result<Option<String>> {
+        let Some(credentials) = &self.0.options.credentials else { return Ok(None) };
+        match tokio::time::timeout(CREDENTIALS_DEADLINE, credentials.header(repo, way, session)).await {
+            Ok(Ok(Some(header))) if header.contains(['\n', '\r', '\0']) => {
+                Err(Error::permanent(format!("the authority for {repo} is not one header line")))
+            }
+            Ok(answer) => answer,
+            Err(_) => Err(Error::timeout(format!("get authority for {repo}"))),
+        }
+    }
+
+    async fn fly(&self, repo: &RepoName) -> Result<bool> {
+        let mirror = self.mirror(repo)?;
+        let url = self.url(repo)?;
+        let header = self.header(repo, Direction::Fetch, None).await?;
+        let upstream = Upstream { set: self, repo, url: &url, header: header.as_deref() };
+        let began = Instant::now();
+        let moved = if is_made(mirror.objects.dir()).await {
+            upstream.update(&mirror).await?
+        } else {
+            upstream.make(&mirror).await?
+        };
+        *mirror.fresh.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
+        tracing::debug!(%repo, moved, ms = began.elapsed().as_millis() as u64, "mirror refreshed");
+        Ok(moved)
+    }
+}
+
+async fn is_made(dir: &Path) -> bool {
+    // It gets its name only after its first fetch is complete.
+    tokio::fs::try_exists(dir.join("HEAD")).await.unwrap_or(false)
+}
+
+fn with_upstream(git: Git, url: &str, header: Option<&str>) -> Git {
+    let git = git.config(&format!("remote.{UPSTREAM}.url"), url);
+    match header {
+        Some(header) => git.config("http.extraHeader", header),
+        None => git,
+    }
+}
+
+/// One operation at upstream, with the address and the authority it began with.
+struct Upstream<'a> {
+    set: &'a MirrorSet,
+    repo: &'a RepoName,
+    url: &'a str,
+    header: Option<&'a str>,
+}
+
+impl Upstream<'_> {
+    /// Fetches into a mirror that is there, and publishes what came.
+    async fn update(&self, mirror: &Arc<Mirror>) -> Result<bool> {
+        mirror.claims.lock().unwrap_or_else(PoisonError::into_inner).fetch_begins();
+        self.fetch(mirror.objects.dir(), self.set.0.options.fetch_deadline).await?;
+        let claims = mirror.claims.clone();
+        let (moved, in_order) = mirror
+            .objects
+            .ask(format!("publish what was fetched of {}", self.repo), move |r| {
+                let claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
+                let moved = objects::publish(r, &|branch| claims.is_busy(branch))?;
+                Ok((moved, objects::head_is_in_order(r)?))
+            })
+            .await?;
+        if !in_order {
+            self.find_head(&mirror.objects).await?;
+        }
+        Ok(moved > 0)
+    }
+
+    /// Makes the mirror beside its place and moves it there when it is complete.
+    async fn make(&self, mirror: &Arc<Mirror>) -> Result<bool> {
+        let dir = mirror.objects.dir();
+        let making = store_dir::making(dir);
+        let made = self.make_in(&making).await;
+        let made = match made {
+            Ok(()) => tokio::fs::rename(&making, dir).await.map_err(|e| {
+                Error::permanent(format!("put the mirror of {} in its place", self.repo)).caused_by(e)
+            }),
+            Err(e) => Err(e),
+        };
+        if made.is_err() {
+            let _ = tokio::fs::remove_dir_all(&making).await;
+        }
+        mirror.objects.forget();
+        made.map(|()| true)
+    }
+
+    async fn make_in(&self, making: &Path) -> Result<()> {
+        let doing = format!("make the mirror of {}", self.repo);
+        let io = |e: std::io::Error| Error::permanent(doing.clone()).caused_by(e);
+        if tokio::fs::try_exists(making).await.map_err(io)? {
+            tokio::fs::remove_dir_all(making).await.map_err(io)?;
+        }
+        tokio::fs::create_dir_all(making).await.map_err(io)?;
+        // libgit2 reads neither reftable nor SHA-256 repositories, whatever the operator's defaults are.
+        let init = Git::new(&self.set.0.options.program)
+            .config("init.defaultRefFormat", "files")
+            .args(["init", "--quiet", "--bare", "--template=", "--object-format=sha1"])
+            .arg(making);
+        self.local(init, &doing).await?;
+        self.fetch(making, self.set.0.options.clone_deadline).await?;
+        let objects = Objects::new(making.to_owned());
+        objects.ask(doing.clone(), |r| objects::publish(r, &|_| false)).await?;
+        self.find_head(&objects).await?;
+        let pack = Git::new(&self.set.0.options.program).repository(making).args(["pack-refs", "--all"]);
+        self.local(pack, &doing).await
+    }
+
+    async fn fetch(&self, dir: &Path, deadline: Duration) -> Result<()> {
+        let refspec = format!("+refs/heads/*:{FETCHED}*");
+        let git = self.git().repository(dir).args([
+            "fetch",
+            "--quiet",
+            "--no-progress",
+            "--prune",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--recurse-submodules=no",
+            UPSTREAM,
+            &refspec,
+        ]);
+        self.run(git, deadline, "fetch").await.map(drop)
+    }
+
+    /// Points HEAD of the mirror at upstream's default branch, so that a plain `git clone` checks it out.
+    async fn find_head(&self, objects: &Objects) -> Result<()> {
+        let git = self.git().args(["ls-remote", "--symref", UPSTREAM, "HEAD"]);
+        let output = self.run(git, self.set.0.options.fetch_deadline, "look for the default branch").await?;
+        let head = output
+            .stdout
+            .lines()
+            .find_map(|l| l.strip_prefix("ref: ")?.strip_suffix("\tHEAD").map(str::to_owned));
+        let Some(head) = head.filter(|h| h.starts_with(objects::HEADS)) else { return Ok(()) };
+        objects.ask(format!("set HEAD of {}", self.repo), move |r| r.set_head(&head)).await
+    }
+
+    fn git(&self) -> Git {
+        with_upstream(Git::new(&self.set.0.options.program), self.url, self.header)
+    }
+
+    async fn run(&self, git: Git, deadline: Duration, what: &str) -> Result<Output> {
+        let doing = format!("{what} {} from upstream", self.repo);
+        let output = git.output(deadline, &doing).await?;
+        if output.status.success() {
+            Ok(output)
+        } else {
+            Err(failure::from_stderr(&doing, &output.stderr, self.header))
+        }
+    }
+
+    async fn local(&self, git: Git, doing: &str) -> Result<()> {
+        let output = git.output(LOCAL_DEADLINE, doing).await?;
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(Error::permanent(doing.to_owned()).caused_by(failure::last_words(&output.stderr, None)))
+        }
+    }
+}
+
+#[async_trait]
+impl domain::ports::Mirrors for MirrorSet {
+    async fn refresh(&self, repo: &RepoName) -> Result<bool> {
+        let flights = self.mirror(repo)?.flights.clone();
+        let (set, repo) = (self.clone(), repo.clone());
+        flights
+            .board(move || {
+                let (set, repo) = (set.clone(), repo.clone());
+                async move { set.fly(&repo).await }
+            })
+            .await
+    }
+
+    async fn tip(&self, repo: &RepoName, branch: &Branch) -> Result<Option<CommitId>> {
+        let mirror = self.made(repo).await?;
+        let wanted = branch.clone();
+        mirror.objects.ask(format!("read branch {branch} of {repo}"), move |r| objects::tip(r, &wanted)).await
+    }
+
+    async fn distance(&self, repo: &RepoName, from: &CommitId, to: &CommitId) -> Result<Option<u32>> {
+        let mirror = self.made(repo).await?;
+        let (from, to) = (from.clone(), to.clone());
+        mirror
+            .objects
+            .ask(format!("count commits of {repo}"), move |r| objects::distance(r, &from, &to))
+            .await
+    }
+}
+
+/// 2.31 is the first git that takes configuration from `GIT_CONFIG_COUNT`.
+async fn check_version(program: &Path) -> Result<()> {
+    let output = Git::new(program).arg("version").output(LOCAL_DEADLINE, "ask git for its version").await?;
+    let mut numbers =
+        output.stdout.trim().trim_start_matches("git version ").split('.').map(|n| n.parse::<u32>());
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (2, 31) => Ok(()),
+        _ => Err(Error::permanent(format!("git 2.31 or newer is needed, found `{}`", output.stdout.trim()))),
+    }
+}

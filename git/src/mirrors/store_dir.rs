@@ -1,0 +1,141 @@
+//! The directory that holds the mirrors: its hooks, and what a crash may have left in it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Pushes what arrived on to upstream, before the mirror's own reference moves: when upstream refuses, the mirror
+/// stays as it is and the sandbox reads upstream's words.
+///
+/// The objects lie in quarantine still. `git push` finds them through `GIT_OBJECT_DIRECTORY`, which is
+/// inherited; the mark of the quarantine itself is taken off, because upstream may be a path on this machine,
+/// and its git would refuse to move references then. The lease makes upstream compare and swap. A `+` before the
+/// new id would defeat it.
+const PRE_RECEIVE: &str = r#"#!/bin/sh
+# Written by Hotbed at each start; changes are lost.
+unset GIT_QUARANTINE_PATH
+set --
+while read -r old new ref; do
+    case $old in
+    *[!0]*) ;;
+    *) old= ;;
+    esac
+    set -- "$@" "--force-with-lease=$ref:$old" "$new:$ref"
+done
+exec git push --quiet --no-verify --no-follow-tags --recurse-submodules=no upstream "$@"
+"#;
+
+/// Makes the directory, writes the hooks, removes what is half done. Answers where the hooks are.
+pub(super) fn prepare(dir: &Path) -> io::Result<PathBuf> {
+    // No repository's owner begins with a dot.
+    let hooks = dir.join(".hooks");
+    fs::create_dir_all(&hooks)?;
+    let (hook, new) = (hooks.join("pre-receive"), hooks.join("pre-receive.new"));
+    fs::write(&new, PRE_RECEIVE)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&new, &hook)?;
+    for owner in directories(dir)? {
+        if owner == hooks {
+            continue;
+        }
+        for mirror in directories(&owner)? {
+            if name(&mirror).starts_with('.') {
+                fs::remove_dir_all(&mirror)?;
+            } else {
+                tidy(&mirror)?;
+            }
+        }
+    }
+    Ok(hooks)
+}
+
+/// Where a mirror lies while it is made.
+pub(super) fn making(mirror: &Path) -> PathBuf {
+    mirror.with_file_name(format!(".{}.making", name(mirror)))
+}
+
+/// Removes the locks, quarantines and half-written packs of git commands that were killed.
+fn tidy(mirror: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(mirror)? {
+        let path = entry?.path();
+        if name(&path).ends_with(".lock") {
+            fs::remove_file(&path)?;
+        }
+    }
+    remove_locks(&mirror.join("refs"))?;
+    for entry in entries(&mirror.join("objects"))? {
+        if name(&entry).starts_with("tmp_objdir-") {
+            fs::remove_dir_all(&entry)?;
+        }
+    }
+    for entry in entries(&mirror.join("objects/pack"))? {
+        if name(&entry).starts_with("tmp_") {
+            fs::remove_file(&entry)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_locks(dir: &Path) -> io::Result<()> {
+    for entry in entries(dir)? {
+        if entry.is_dir() {
+            remove_locks(&entry)?;
+        } else if name(&entry).ends_with(".lock") {
+            fs::remove_file(&entry)?;
+        }
+    }
+    Ok(())
+}
+
+fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => entries.map(|e| Ok(e?.path())).collect(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}
+
+fn directories(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(entries(dir)?.into_iter().filter(|p| p.is_dir()).collect())
+}
+
+fn name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().map_or("".into(), |n| n.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let mirror = root.path().join("acme/api.git");
+        let left = [
+            "packed-refs.lock",
+            "refs/heads/x/y.lock",
+            "objects/tmp_objdir-incoming-1/pack/p",
+            "objects/pack/tmp_pack_1",
+        ];
+        let stays = ["HEAD", "refs/heads/x/y", "objects/pack/pack-1.pack"];
+        for file in left.iter().chain(&stays) {
+            let path = mirror.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let making = making(&mirror);
+        fs::create_dir_all(&making).unwrap();
+        let hooks = prepare(root.path()).unwrap();
+        assert!(!making.exists());
+        for file in left {
+            assert!(!mirror.join(file).exists(), "{file}");
+        }
+        for file in stays {
+            assert!(mirror.join(file).exists(), "{file}");
+        }
+        let mode = fs::metadata(hooks.join("pre-receive")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+        prepare(root.path()).unwrap();
+    }
+}

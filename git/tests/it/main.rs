@@ -1,0 +1,9 @@
+//! The crate against real git on both sides: a git client, a TCP listener in front of the gateway (as the agent
+//! forwards it), the mirror, and a real git server as upstream.
+
+mod fetches;
+mod forge;
+mod latency;
+mod mirrors;
+mod pushes;
+mod world;
