@@ -1,0 +1,26 @@
+//! Which repos are due and why, what a build does, and what becomes of its result.
+//!
+//! Promises: [`due`], [`decide`], [`fingerprint`], [`steps`], [`promote`] and [`collect`] are pure. [`run_build`]
+//! does the steps and nothing else: whatever happens, in whatever phase, the sandboxes it began are released, a
+//! capture that did not pass its check is discarded, and a failure names the phase, the command and the last lines.
+//! Left to others, behind [`Workshop`]: rows, the engine, mirrors, metrics; and when to ask what is due. A build
+//! whose future is dropped cleans nothing up: the rows' deadlines do (F27).
+
+mod command;
+mod decide;
+mod fingerprint;
+mod job;
+mod promote;
+mod run;
+mod schedule;
+mod steps;
+mod trust;
+
+pub use decide::{Decision, FullReason, MAX_CHAIN, decide};
+pub use fingerprint::fingerprint;
+pub use job::{BuildFailure, BuildJob, BuildLog, BuildOutcome, Built, Limits, Workshop};
+pub use promote::{collect, promote, roll_back, verified};
+pub use run::run_build;
+pub use schedule::{Due, RepoBuildState, Schedule, Tick, due, retry_after};
+pub use steps::{Start, Step, StepKind, steps};
+pub use trust::{BUNDLE, image_env, trust_env};

@@ -1,0 +1,104 @@
+//! What a build does, as a list: made from the recipe and the decision, done by [`crate::run_build`], shown to
+//! people as it is.
+
+use std::fmt;
+
+use domain::wire::SyncMode;
+use domain::{ImageId, Phase, RepoSpec};
+
+use crate::decide::Decision;
+
+/// One step and the phase whose time and outcome it counts towards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub phase: Phase,
+    pub kind: StepKind,
+}
+
+/// What a sandbox is booted from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Base,
+    Current(ImageId),
+    /// What this build has captured.
+    Capture,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepKind {
+    Resolve,
+    Base,
+    Boot(Start),
+    Trust,
+    Sync(SyncMode),
+    /// Run a shell command in the workspace. Where it is not fatal, its failure is recorded and the build goes on.
+    Run {
+        command: String,
+        fatal: bool,
+    },
+    Quiesce,
+    Capture,
+    /// HEAD of the booted capture is the commit (F25).
+    CheckHead,
+    Release,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.phase.as_str())?;
+        match &self.kind {
+            StepKind::Resolve => f.write_str("resolve the branch"),
+            StepKind::Base => f.write_str("make or pull the base"),
+            StepKind::Boot(Start::Base) => f.write_str("start a sandbox from the base"),
+            StepKind::Boot(Start::Current(image)) => write!(f, "start a sandbox from {image}"),
+            StepKind::Boot(Start::Capture) => f.write_str("start a sandbox from the capture"),
+            StepKind::Trust => f.write_str("put the certificates into the trust store"),
+            StepKind::Sync(SyncMode::Clone) => f.write_str("clone"),
+            StepKind::Sync(_) => f.write_str("sync the tree"),
+            StepKind::Run { command, fatal: true } => write!(f, "run `{command}`"),
+            StepKind::Run { command, fatal: false } => write!(f, "run `{command}`, not fatal"),
+            StepKind::Quiesce => f.write_str("end what runs and flush"),
+            StepKind::Capture => f.write_str("capture"),
+            StepKind::CheckHead => f.write_str("compare HEAD"),
+            StepKind::Release => f.write_str("release the sandbox"),
+        }
+    }
+}
+
+/// The steps of a build, in order. The first two are needed for the decision itself and are there in any case.
+pub fn steps(spec: &RepoSpec, decision: &Decision) -> Vec<Step> {
+    let recipe = &spec.image;
+    let mut steps = Vec::new();
+    let mut add = |phase, kind| steps.push(Step { phase, kind });
+    let run = |fatal| move |command: &String| StepKind::Run { command: command.clone(), fatal };
+
+    add(Phase::Resolve, StepKind::Resolve);
+    add(Phase::Base, StepKind::Base);
+    match decision {
+        Decision::Unchanged => return steps,
+        Decision::Full { .. } => {
+            add(Phase::Boot, StepKind::Boot(Start::Base));
+            if !recipe.ca_certificates.is_empty() {
+                add(Phase::Trust, StepKind::Trust);
+            }
+            add(Phase::Clone, StepKind::Sync(SyncMode::Clone));
+            recipe.setup.iter().map(run(true)).for_each(|kind| add(Phase::Setup, kind));
+        }
+        Decision::Incremental { from } => {
+            // The certificates are in it: had they changed, this would be a full build.
+            add(Phase::Boot, StepKind::Boot(Start::Current(*from)));
+            add(Phase::Clone, StepKind::Sync(SyncMode::Reset));
+            recipe.update.iter().map(run(true)).for_each(|kind| add(Phase::Update, kind));
+        }
+    }
+    recipe.warm.iter().map(run(false)).for_each(|kind| add(Phase::Warm, kind));
+    add(Phase::Capture, StepKind::Quiesce);
+    add(Phase::Capture, StepKind::Capture);
+    // Before the check, so that a build never needs two sandboxes at once.
+    add(Phase::Capture, StepKind::Release);
+    add(Phase::Check, StepKind::Boot(Start::Capture));
+    add(Phase::Check, StepKind::CheckHead);
+    recipe.verify.iter().map(run(true)).for_each(|kind| add(Phase::Check, kind));
+    add(Phase::Check, StepKind::Release);
+    steps
+}

@@ -1,0 +1,403 @@
+//! What to make and what to remove so that each repo has its sandboxes ready: pure, linear in the members, and
+//! the same answer whenever it is asked about its own result.
+//!
+//! The rules:
+//! - Rows count, not what the engine lists: a member that is being created is a member (F1).
+//! - What can serve nobody goes at once: not ready in time, unhealthy, over its age, or still booting from an image
+//!   that is no longer current.
+//! - What is merely superseded or in the last tenth of its life is *replaced*: a successor is ready first, and the
+//!   members that are ready never fall below the target. For that the pool may exceed its target by [`surge`].
+//! - Above the target idle members are removed, those furthest from being ready first, then the oldest (F15).
+//! - What a warm-up holds is removed only when it can't serve; what is claimed is not looked at (F4).
+//! - All repos share one limit of parallel starts; the repo that has the smallest part of its target comes first
+//!   (F14). A repo that is paused, backing off or without an image takes nothing from the others.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::fmt;
+
+use domain::{ImageId, ImageRecord, PoolPolicy, Purpose, RepoName, SandboxId, SandboxRecord, SandboxState};
+use jiff::Timestamp;
+
+use crate::life::{expires_at, replaced_from};
+
+/// Everything that a plan looks at.
+#[derive(Debug, Default)]
+pub struct PoolInput<'a> {
+    pub repos: Vec<RepoInput<'a>>,
+    /// How many sandboxes may be creating or starting at once, over all repos and purposes.
+    pub starting_limit: u32,
+    /// How many are now, for whatever purpose, the members given here included. A cold start that takes the last
+    /// place makes the refill wait (F14).
+    pub starting_now: u32,
+}
+
+/// One repo as the records have it.
+#[derive(Debug)]
+pub struct RepoInput<'a> {
+    pub repo: RepoName,
+    pub spec: &'a PoolPolicy,
+    /// What new members start from.
+    pub current: Option<&'a ImageRecord>,
+    /// The rows of purpose `Pool` that are not gone. Rows of other repos and purposes are passed over (F6).
+    pub members: Vec<&'a SandboxRecord>,
+    /// Members whose agent no longer answers.
+    pub unhealthy: HashSet<SandboxId>,
+    /// Warm-ups that are live: each holds a member or waits for one.
+    pub reserved: u32,
+    /// Starting failed of late; until then nothing is made.
+    pub backoff_until: Option<Timestamp>,
+    /// Nothing is made, replaced or scaled down; what can serve nobody still goes.
+    pub paused: bool,
+}
+
+/// Why a member is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RetireReason {
+    SupersededImage,
+    TooOld,
+    AboveTarget,
+    NotReadyInTime,
+    Unhealthy,
+}
+
+impl RetireReason {
+    pub const ALL: [Self; 5] =
+        [Self::SupersededImage, Self::TooOld, Self::AboveTarget, Self::NotReadyInTime, Self::Unhealthy];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SupersededImage => "superseded_image",
+            Self::TooOld => "too_old",
+            Self::AboveTarget => "above_target",
+            Self::NotReadyInTime => "not_ready_in_time",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+
+    /// Whether a member that a warm-up holds is kept all the same.
+    pub fn spares_reserved(self) -> bool {
+        !matches!(self, Self::NotReadyInTime | Self::Unhealthy)
+    }
+}
+
+impl fmt::Display for RetireReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    CreateMember {
+        repo: RepoName,
+        image: ImageId,
+    },
+    /// Ask [`crate::Shelf::withdraw`] first.
+    RetireMember {
+        sandbox: SandboxId,
+        why: RetireReason,
+    },
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateMember { repo, image } => write!(f, "create a member of {repo} from {image}"),
+            Self::RetireMember { sandbox, why } => write!(f, "retire {sandbox}: {why}"),
+        }
+    }
+}
+
+/// How many members a repo shall have, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub members: u32,
+    pub why: String,
+}
+
+/// Unclaimed members by state, as the plan found them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Have {
+    pub creating: u32,
+    pub starting: u32,
+    pub warm: u32,
+    /// Those of the above that a warm-up holds.
+    pub reserved: u32,
+    /// Those of the above that are superseded, too old, late or unhealthy.
+    pub stale: u32,
+}
+
+impl Have {
+    pub fn total(&self) -> u32 {
+        self.creating + self.starting + self.warm
+    }
+}
+
+/// What to do for one repo, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepoPlan {
+    pub repo: RepoName,
+    pub target: Target,
+    pub have: Have,
+    pub actions: Vec<Action>,
+    /// In words: what holds creation back, or that all is well.
+    pub reason: String,
+}
+
+/// What to do for all repos, in the order of the input.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PoolPlan {
+    pub repos: Vec<RepoPlan>,
+}
+
+impl PoolPlan {
+    pub fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.repos.iter().flat_map(|r| &r.actions)
+    }
+
+    /// Nothing to do.
+    pub fn is_settled(&self) -> bool {
+        self.actions().next().is_none()
+    }
+}
+
+impl fmt::Display for RepoPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Have { creating, starting, warm, reserved, stale } = self.have;
+        write!(
+            f,
+            "{}: target {} ({}); has {warm} warm, {starting} starting, {creating} creating ({reserved} reserved, {stale} stale); {}",
+            self.repo, self.target.members, self.target.why, self.reason
+        )?;
+        let creates = self.actions.iter().filter(|a| matches!(a, Action::CreateMember { .. })).count();
+        if creates > 0 {
+            write!(f, "; create {creates}")?;
+        }
+        for reason in RetireReason::ALL {
+            let retires = |a: &&Action| matches!(a, Action::RetireMember { why, .. } if *why == reason);
+            let count = self.actions.iter().filter(retires).count();
+            if count > 0 {
+                write!(f, "; retire {count} ({reason})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PoolPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, repo) in self.repos.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            repo.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// How many members a repo shall have: its `min` and one for each live warm-up, at most its `max`. The one place
+/// that a forecast of traffic will change.
+pub fn target(policy: &PoolPolicy, warmups: u32) -> Target {
+    let wanted = policy.min.saturating_add(warmups);
+    let members = wanted.min(policy.max);
+    let mut why = format!("min {}", policy.min);
+    if warmups > 0 {
+        why += &format!(" and {warmups} for warm-ups");
+    }
+    if members < wanted {
+        why += &format!(", max {}", policy.max);
+    }
+    Target { members, why }
+}
+
+/// By how many a pool may exceed its target while members are replaced: a quarter of it, at least one; none where
+/// the target is zero, because then nothing is replaced.
+pub fn surge(target: u32) -> u32 {
+    if target == 0 { 0 } else { target.div_ceil(4) }
+}
+
+/// What to do now. Pure: the same input gives the same plan, and the plan's own result gives an empty one.
+pub fn plan(now: Timestamp, input: &PoolInput<'_>) -> PoolPlan {
+    let mut drafts: Vec<Draft> = input.repos.iter().map(|repo| draft(now, repo)).collect();
+    let freed: u32 = drafts.iter().map(|d| d.starts_freed).sum();
+    share_starts(input.starting_limit.saturating_sub(input.starting_now.saturating_sub(freed)), &mut drafts);
+    let finish = |(repo, draft): (&RepoInput<'_>, Draft)| draft.finish(now, repo);
+    PoolPlan { repos: input.repos.iter().zip(drafts).map(finish).collect() }
+}
+
+/// A repo's plan before the shared limit.
+struct Draft {
+    target: Target,
+    have: Have,
+    retire: Vec<(SandboxId, RetireReason)>,
+    /// Starts that end because their member is retired.
+    starts_freed: u32,
+    /// Good members that stay.
+    fresh: u32,
+    /// Members that are missing and may be made.
+    wanted: u32,
+    granted: u32,
+    /// What keeps it from making any, other than the shared limit.
+    held_back: Option<String>,
+}
+
+fn draft(now: Timestamp, input: &RepoInput<'_>) -> Draft {
+    let max_age = input.spec.member_max_age;
+    let mut have = Have::default();
+    let mut retire = Vec::new();
+    let (mut fresh, mut stale) = (Vec::new(), Vec::new());
+    // A held member that stays, whatever its image: it takes a place, and a successor may still be needed.
+    let (mut held_fresh, mut held_stale) = (Ready::default(), Ready::default());
+    let held_back = hindrance(now, input);
+
+    for member in input.members.iter().filter(|m| m.purpose == Purpose::Pool && m.repo == input.repo) {
+        match member.state {
+            SandboxState::Creating => have.creating += 1,
+            SandboxState::Starting => have.starting += 1,
+            SandboxState::Warm => have.warm += 1,
+            // Handed out, or on its way out already.
+            _ => continue,
+        }
+        let warm = member.state == SandboxState::Warm;
+        let reserved = member.reserved.is_some();
+        have.reserved += u32::from(reserved);
+        let (why, at_once) = if input.unhealthy.contains(&member.id) {
+            (RetireReason::Unhealthy, true)
+        } else if !warm && now >= member.deadline {
+            (RetireReason::NotReadyInTime, true)
+        } else if warm && now >= expires_at(member, max_age) {
+            (RetireReason::TooOld, true)
+        } else if input.current.is_some_and(|current| member.image != Some(current.id)) {
+            (RetireReason::SupersededImage, !warm && !input.paused)
+        } else if warm && now >= replaced_from(member, max_age) {
+            (RetireReason::TooOld, false)
+        } else {
+            if reserved {
+                held_fresh.add(warm)
+            } else {
+                fresh.push(*member)
+            }
+            continue;
+        };
+        have.stale += 1;
+        if reserved && why.spares_reserved() {
+            held_stale.add(warm);
+        } else if at_once {
+            retire.push((*member, why));
+        } else {
+            stale.push((*member, why));
+        }
+    }
+
+    // A held member may be seen before its warm-up is counted; one that is about to go must not count.
+    let target = target(input.spec, input.reserved.max(held_fresh.all + held_stale.all));
+    // Without an image nothing is known to be better than what is there.
+    if input.current.is_some() && !input.paused {
+        let surplus = (held_fresh.all + count(&fresh)).saturating_sub(target.members);
+        for member in take_least(&mut fresh, surplus, |m| (m.state == SandboxState::Warm, m.created_at, m.id))
+        {
+            retire.push((member, RetireReason::AboveTarget));
+        }
+        let fresh_warm = held_fresh.warm + count(fresh.iter().filter(|m| m.state == SandboxState::Warm));
+        let ready =
+            fresh_warm + held_stale.warm + count(stale.iter().filter(|(m, _)| m.state == SandboxState::Warm));
+        let replaceable = ready.saturating_sub(target.members);
+        retire.extend(take_least(&mut stale, replaceable, |(m, _)| (m.created_at, m.id)));
+    }
+
+    let fresh = held_fresh.all + count(&fresh);
+    let total = fresh + held_stale.all + count(&stale);
+    let room = (target.members + surge(target.members)).saturating_sub(total);
+    let wanted = if held_back.is_some() { 0 } else { target.members.saturating_sub(fresh).min(room) };
+    Draft {
+        target,
+        have,
+        starts_freed: count(retire.iter().filter(|(m, _)| m.state != SandboxState::Warm)),
+        retire: retire.into_iter().map(|(m, why)| (m.id, why)).collect(),
+        fresh,
+        wanted,
+        granted: 0,
+        held_back,
+    }
+}
+
+/// What keeps a repo from making members at all.
+fn hindrance(now: Timestamp, input: &RepoInput<'_>) -> Option<String> {
+    if input.paused {
+        return Some("paused".into());
+    }
+    if input.current.is_none() {
+        return Some("no current image".into());
+    }
+    input.backoff_until.filter(|until| now < *until).map(|until| format!("backing off until {until}"))
+}
+
+/// Gives out the shared starts one by one, each to the repo that then has the smallest part of its target.
+fn share_starts(mut budget: u32, drafts: &mut [Draft]) {
+    let part = |d: &Draft| u64::from(d.fresh + d.granted) * 1_000_000 / u64::from(d.target.members.max(1));
+    let mut queue: BinaryHeap<_> =
+        drafts.iter().enumerate().filter(|(_, d)| d.wanted > 0).map(|(i, d)| Reverse((part(d), i))).collect();
+    while budget > 0
+        && let Some(Reverse((_, i))) = queue.pop()
+    {
+        budget -= 1;
+        drafts[i].granted += 1;
+        if drafts[i].granted < drafts[i].wanted {
+            queue.push(Reverse((part(&drafts[i]), i)));
+        }
+    }
+}
+
+impl Draft {
+    fn finish(self, now: Timestamp, input: &RepoInput<'_>) -> RepoPlan {
+        let retires = self.retire.into_iter().map(|(sandbox, why)| Action::RetireMember { sandbox, why });
+        let mut actions: Vec<_> = retires.collect();
+        if let Some(current) = input.current {
+            let create = Action::CreateMember { repo: input.repo.clone(), image: current.id };
+            actions.extend(std::iter::repeat_n(create, self.granted as usize));
+        }
+        let missing = self.target.members.saturating_sub(self.fresh + self.granted);
+        let reason = match &self.held_back {
+            Some(why) => why.clone(),
+            None if missing == 0 => "all there or on its way".into(),
+            None if self.granted < self.wanted => {
+                format!("{missing} missing, the limit of parallel starts is reached")
+            }
+            None => format!("{missing} missing, waiting for the places of older members"),
+        };
+        debug_assert!(self.granted == 0 || hindrance(now, input).is_none());
+        RepoPlan { repo: input.repo.clone(), target: self.target, have: self.have, actions, reason }
+    }
+}
+
+/// Counts of members that stay whatever happens.
+#[derive(Default)]
+struct Ready {
+    all: u32,
+    warm: u32,
+}
+
+impl Ready {
+    fn add(&mut self, warm: bool) {
+        self.all += 1;
+        self.warm += u32::from(warm);
+    }
+}
+
+fn count<T>(items: impl IntoIterator<Item = T>) -> u32 {
+    u32::try_from(items.into_iter().count()).unwrap_or(u32::MAX)
+}
+
+/// Removes and returns the `n` least items; linear, because a pool of ten thousand is planned every few seconds.
+fn take_least<T, K: Ord>(items: &mut Vec<T>, n: u32, key: impl Fn(&T) -> K) -> Vec<T> {
+    let n = (n as usize).min(items.len());
+    if n > 0 && n < items.len() {
+        items.select_nth_unstable_by_key(n - 1, |item| key(item));
+    }
+    let mut least: Vec<_> = items.drain(..n).collect();
+    least.sort_unstable_by_key(key);
+    least
+}

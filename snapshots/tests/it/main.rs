@@ -1,0 +1,6 @@
+//! Tests of the snapshot policy, at its public boundary.
+
+mod end;
+mod make;
+mod restore;
+mod retain;
