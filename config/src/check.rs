@@ -1,0 +1,497 @@
+//! What only several keys together, or the machine, can tell: duplicates, limits against each other, the budget,
+//! files. Makes [`Settings`] and [`RepoSpec`]s of what holds.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use domain::{Base, Network, PoolPolicy, Recipe, RepoSpec, Resources, SessionPolicy};
+
+use crate::Warning;
+use crate::de::{decode, place_of};
+use crate::error::{Problem, Source, clip};
+use crate::pem;
+use crate::sections::{
+    BackendSection, BaseSection, File, ForgeSection, MadeBase, NetworkSection, PackagesSection, RepoSection,
+};
+use crate::settings::{Budget, DockerSettings, ForgeSettings, GithubSettings, Settings};
+use crate::tree::{Node, Value, merge};
+use crate::values::{ByteSize, Cpus, FilePath, ListenAddress};
+
+/// The most sandboxes that one pool may be asked to keep.
+const MAX_POOL: u32 = 10_000;
+const MIN_MEMORY: ByteSize = ByteSize(64 << 20);
+
+pub(crate) struct Checker<'a> {
+    source: &'a Source,
+    root: &'a Node,
+    base_dir: &'a Path,
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<Warning>,
+    /// Each certificate file is read once.
+    certificates: HashMap<PathBuf, Result<usize, String>>,
+}
+
+/// A repo of the file with the defaults under it.
+struct Merged {
+    /// `repos[3]`
+    at: String,
+    section: RepoSection,
+    /// None of its keys was refused, so keys may be compared.
+    whole: bool,
+}
+
+impl<'a> Checker<'a> {
+    pub fn new(source: &'a Source, root: &'a Node, base_dir: &'a Path, problems: Vec<Problem>) -> Self {
+        Self { source, root, base_dir, problems, warnings: Vec::new(), certificates: HashMap::new() }
+    }
+
+    /// Where a key of a repo is written: at the repo, in the defaults, or nowhere; then its next of kin.
+    fn locate(&self, at: &str, key: &str) -> (std::ops::Range<usize>, String) {
+        let own = match (at, key) {
+            ("", key) => key.to_owned(),
+            (at, "") => at.to_owned(),
+            (at, key) => format!("{at}.{key}"),
+        };
+        if let Some(node) = self.root.find(&own) {
+            return (place_of(node), own);
+        }
+        if at.starts_with("repos[") {
+            let shared = format!("defaults.{key}");
+            if let Some(node) = self.root.find(&shared) {
+                return (place_of(node), shared);
+            }
+        }
+        let mut near = own.as_str();
+        while let Some(cut) = near.rfind(['.', '[']) {
+            near = &near[..cut];
+            if let Some(node) = self.root.find(near) {
+                return (place_of(node), own);
+            }
+        }
+        (place_of(self.root), own)
+    }
+
+    fn problem(&mut self, at: &str, key: &str, problem: Problem) {
+        let (span, path) = self.locate(at, key);
+        let problem = problem.path(path).at(span);
+        // What stands in the defaults is wrong once, not once for each repo.
+        if !self.problems.iter().any(|p| p.path == problem.path && p.message == problem.message) {
+            self.problems.push(problem);
+        }
+    }
+
+    fn warn(&mut self, at: &str, key: &str, message: &str) {
+        let (span, path) = self.locate(at, key);
+        let line = self.source.line_of(span.start);
+        let before = self.source.text.get(self.source.start_of(line)..span.start).unwrap_or_default();
+        let warning = Warning {
+            file: self.source.file.clone(),
+            path,
+            line,
+            column: before.chars().count() + 1,
+            message: message.to_owned(),
+        };
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// Checks the rest of what decoded; the result counts only when there are no problems.
+    pub fn run(&mut self, file: &File) -> (Settings, Vec<RepoSpec>) {
+        let repos = self.merged();
+        self.duplicates(&repos);
+        for repo in &repos {
+            self.repo(repo);
+        }
+        if !self.root.is_repaired() {
+            self.budget(file, &repos);
+        }
+        self.not_in_this_build(file, &repos);
+        self.not_acted_on(file, &repos);
+        self.general(file, &repos);
+        for path in file.ca_certificates.iter().enumerate() {
+            self.certificate("", "ca_certificates", path);
+        }
+        let specs = repos.iter().filter_map(|r| self.spec(file, &r.section)).collect();
+        (self.settings(file), specs)
+    }
+
+    fn merged(&mut self) -> Vec<Merged> {
+        let Some(Node { value: Value::List(repos), .. }) = self.root.get("repos") else { return Vec::new() };
+        let defaults = self.root.get("defaults");
+        let shared_whole = !defaults.is_some_and(Node::is_repaired);
+        let mut out = Vec::new();
+        for node in repos {
+            let mut merged = defaults.map_or_else(|| node.clone(), |low| merge(low, node));
+            // Both were read before, each by itself; merged they fit as well, or a problem says where not.
+            let before = self.problems.len();
+            if let Some(section) = decode::<RepoSection>(&mut merged, &mut self.problems) {
+                let whole = shared_whole && !node.is_repaired() && self.problems.len() == before;
+                out.push(Merged { at: node.path.clone(), section, whole });
+            }
+        }
+        out
+    }
+
+    fn duplicates(&mut self, repos: &[Merged]) {
+        let mut seen: HashMap<String, &str> = HashMap::new();
+        for repo in repos {
+            let Some(name) = &repo.section.name else { continue };
+            // Forges don't tell `Acme/api` from `acme/api`, nor do some file systems.
+            let key = name.0.as_str().to_lowercase();
+            match seen.get(&key) {
+                Some(first) => {
+                    let line = self.source.line_of(self.locate(first, "name").0.start);
+                    let problem = Problem::new(format!("the repository `{name}` is configured twice"))
+                        .value(name.to_string())
+                        .expected(format!("each repository once; the first one is on line {line}"));
+                    self.problem(&repo.at, "name", problem);
+                }
+                None => {
+                    seen.insert(key, &repo.at);
+                }
+            }
+        }
+    }
+
+    fn repo(&mut self, repo: &Merged) {
+        let Merged { at, section, whole } = repo;
+        let node = self.root.find(at);
+        for (key, missing, expected) in [
+            ("name", section.name.is_none(), "`owner/name`, such as `acme/api`"),
+            (
+                "url",
+                section.url.is_none(),
+                "where git clones from, such as `https://github.com/acme/api.git`",
+            ),
+        ] {
+            if missing && !node.is_some_and(|n| n.lost(key)) {
+                self.problem(at, "", Problem::new(format!("`{key}` is missing")).expected(expected));
+            }
+        }
+        let image = &section.image;
+        if image.base.is_none() && *whole {
+            let problem = Problem::new("`image.base` is missing, here and in `defaults`").expected(
+                "an image reference such as `debian:bookworm`, or `{ packages: { suite: …, include: […] } }`",
+            );
+            self.problem(at, "image.base", problem);
+        }
+        for path in image.ca_certificates.iter().enumerate() {
+            self.certificate(at, "image.ca_certificates", path);
+        }
+        self.at_least(at, "image.keep", image.keep, 1, "the current image is one of them");
+        self.at_least(at, "resources.pids", section.resources.pids, 32, "git and a shell need some");
+        if section.resources.memory < MIN_MEMORY {
+            let problem = Problem::new(format!("`{}` is too little for a sandbox", section.resources.memory))
+                .value(section.resources.memory.to_string())
+                .expected(format!("at least {MIN_MEMORY}"));
+            self.problem(at, "resources.memory", problem);
+        }
+        self.pool(repo);
+        if let (Some(pause), Some(end), true) = (section.session.idle.pause, section.session.idle.end, *whole)
+            && pause >= end
+        {
+            let problem = Problem::new(format!(
+                "idle sessions would end after {end}, before they are paused after {pause}"
+            ))
+            .value(pause.to_string())
+            .expected(format!("less than `session.idle.end`, which is {end}"));
+            self.problem(at, "session.idle.pause", problem);
+        }
+    }
+
+    fn pool(&mut self, repo: &Merged) {
+        let Merged { at, section, whole } = repo;
+        let pool = &section.pool;
+        let mins = std::iter::once(("pool.min".to_owned(), pool.min))
+            .chain(pool.schedule.iter().enumerate().map(|(i, w)| (format!("pool.schedule[{i}].min"), w.min)));
+        for (key, min) in mins.collect::<Vec<_>>() {
+            if min > pool.max && *whole {
+                let given =
+                    self.root.find(&format!("{at}.pool.max")).or_else(|| self.root.find("defaults.pool.max"));
+                let note = if given.is_some() { "" } else { " unless set" };
+                let problem = Problem::new(format!("`min` {min} is more than `max` {}", pool.max))
+                    .value(min.to_string())
+                    .expected(format!("at most `pool.max`, which is {}{note}", pool.max));
+                self.problem(at, &key, problem);
+            }
+        }
+        if pool.max > MAX_POOL {
+            let problem = Problem::new(format!("`{}` sandboxes are more than Hotbed keeps", pool.max))
+                .value(pool.max.to_string())
+                .expected(format!("at most {MAX_POOL}"));
+            self.problem(at, "pool.max", problem);
+        }
+    }
+
+    fn at_least(&mut self, at: &str, key: &str, value: u32, least: u32, why: &str) {
+        if value < least {
+            let problem = Problem::new(format!("`{value}` is too few"))
+                .value(value.to_string())
+                .expected(format!("at least {least}: {why}"));
+            self.problem(at, key, problem);
+        }
+    }
+
+    fn certificate(&mut self, at: &str, list: &str, (index, path): (usize, &FilePath)) {
+        let full = self.resolve(path);
+        let found = self.certificates.entry(full).or_insert_with_key(|full| pem::check(full)).clone();
+        if let Err(why) = found {
+            let problem =
+                Problem::new(format!("the certificate file `{}` can't be used: {why}", clip(&path.0)))
+                    .value(&path.0)
+                    .expected("a readable file with PEM certificates");
+            self.problem(at, &format!("{list}[{index}]"), problem);
+        }
+    }
+
+    fn resolve(&self, path: &FilePath) -> PathBuf {
+        self.base_dir.join(&path.0)
+    }
+
+    /// The warm sandboxes of all repos, and each sandbox alone, must fit into the budget.
+    fn budget(&mut self, file: &File, repos: &[Merged]) {
+        type Read = fn(&RepoSection) -> u64;
+        type Show = fn(u64) -> String;
+        let memory: (Read, Show) = (|r| r.resources.memory.0, |n| ByteSize(n).to_string());
+        let cpus: (Read, Show) =
+            (|r| u64::from(r.resources.cpus.0), |n| Cpus(u32::try_from(n).unwrap_or(u32::MAX)).to_string());
+        for (key, budget, (read, show)) in [
+            ("memory", file.budget.memory.map(|m| m.0), memory),
+            ("cpus", file.budget.cpus.map(|c| u64::from(c.0)), cpus),
+        ] {
+            let Some(budget) = budget else { continue };
+            let path = format!("budget.{key}");
+            let mut sum = 0u64;
+            let mut parts = Vec::new();
+            for Merged { at, section, .. } in repos {
+                let (one, min) = (read(section), section.pool.min);
+                if one > budget {
+                    let problem = Problem::new(format!(
+                        "one sandbox needs {}, and `{path}` is {}",
+                        show(one),
+                        show(budget)
+                    ))
+                    .value(show(one))
+                    .expected(format!("at most {}", show(budget)));
+                    self.problem(at, &format!("resources.{key}"), problem);
+                }
+                sum = sum.saturating_add(one.saturating_mul(u64::from(min)));
+                if min > 0 {
+                    let name = section.name.as_ref().map(ToString::to_string).unwrap_or_default();
+                    parts.push(format!("{name} {min} × {}", show(one)));
+                }
+            }
+            if sum > budget {
+                let parts = match parts.len() {
+                    0..=6 => parts.join(" + "),
+                    n => format!("{} + {} more", parts[..6].join(" + "), n - 6),
+                };
+                let problem = Problem::new(format!(
+                    "the pools keep {} warm (`pool.min` × `resources.{key}`), and `{path}` is {}",
+                    show(sum),
+                    show(budget)
+                ))
+                .value(show(budget))
+                .expected(format!("at least {}: {parts}", show(sum)));
+                self.problem("", &path, problem);
+            }
+        }
+    }
+
+    /// What parses and this version can't do. It is refused, never ignored: each would change what users may rely on.
+    fn not_in_this_build(&mut self, file: &File, repos: &[Merged]) {
+        let not = |what: &str, instead: &str| {
+            Problem::new(format!("{what} is not in this build yet")).expected(instead)
+        };
+        if let BackendSection::Kubernetes(_) = file.backend {
+            self.problem("", "backend.kubernetes", not("a Kubernetes backend", "`backend: { docker: {} }`"));
+        }
+        if let ForgeSection::Github(_) = file.forge {
+            self.problem("", "forge.github", not("the GitHub forge", "`forge: local`"));
+        }
+        for Merged { at, section, .. } in repos {
+            let base = "an image reference, or `{ packages: { suite: …, include: […] } }`";
+            match &section.image.base {
+                Some(BaseSection::Made(MadeBase::Dockerfile(_))) => {
+                    self.problem(at, "image.base.dockerfile", not("a Dockerfile as base", base));
+                }
+                Some(BaseSection::Made(MadeBase::Devcontainer(_))) => {
+                    self.problem(at, "image.base.devcontainer", not("a devcontainer as base", base));
+                }
+                _ => {}
+            }
+            if let NetworkSection::Egress(_) = section.network {
+                let problem =
+                    Problem::new("egress lists are not enforced by this version; use none or bridge")
+                        .expected("`none`, `bridge` or `{ use: NAME }`");
+                self.problem(at, "network.egress", problem);
+            }
+        }
+    }
+
+    /// What is accepted and has no effect in this version. Each gets a warning, so that nobody relies on it.
+    fn not_acted_on(&mut self, file: &File, repos: &[Merged]) {
+        if file.registry.is_some() {
+            self.warn("", "registry", "images are not pushed by this version; it has no effect");
+        }
+        if matches!(&file.backend, BackendSection::Docker(docker) if docker.network.is_some()) {
+            self.warn(
+                "",
+                "backend.docker.network",
+                "this version names its network after the instance; it has no effect",
+            );
+        }
+        for Merged { at, section, .. } in repos {
+            let pool = &section.pool;
+            if !pool.schedule.is_empty() {
+                self.warn(
+                    at,
+                    "pool.schedule",
+                    "this version keeps `pool.min` at all hours; it has no effect",
+                );
+            }
+            if pool.target_hit_rate.is_some() {
+                self.warn(
+                    at,
+                    "pool.target_hit_rate",
+                    "this version keeps exactly `pool.min`; it has no effect",
+                );
+            }
+            if pool.idle_after.is_some() {
+                self.warn(
+                    at,
+                    "pool.idle_after",
+                    "this version keeps `pool.min` of idle repos too; it has no effect",
+                );
+            }
+            if section.session.idle.pause.is_some() {
+                self.warn(
+                    at,
+                    "session.idle.pause",
+                    "idle sandboxes are not paused by this version; it has no effect",
+                );
+            }
+        }
+    }
+
+    /// What works and is probably not meant.
+    fn general(&mut self, file: &File, repos: &[Merged]) {
+        if let ListenAddress::Tcp(address) = &file.listen
+            && !address.ip().is_loopback()
+        {
+            self.warn(
+                "",
+                "listen",
+                "this file sets up no authentication: whoever reaches this address can use the API",
+            );
+        }
+        if repos.is_empty() && !self.root.is_repaired() {
+            self.warn("", "repos", "there are no repositories: there is nothing to do");
+        }
+        const SECRETS: [&str; 7] =
+            ["TOKEN", "PASSWORD", "PASSWD", "SECRET", "PRIVATE_KEY", "API_KEY", "CREDENTIAL"];
+        for Merged { at, section, .. } in repos {
+            for name in section.image.env.0.keys() {
+                if SECRETS.iter().any(|s| name.to_ascii_uppercase().contains(s)) {
+                    let message = "this looks like a secret: the environment of an image is in every image, for all to read";
+                    self.warn(at, &format!("image.env.{name}"), message);
+                }
+            }
+        }
+    }
+
+    fn settings(&self, file: &File) -> Settings {
+        let docker = match &file.backend {
+            BackendSection::Docker(docker) => DockerSettings {
+                host: docker.host.as_ref().map(|v| v.0.clone()),
+                runtime: docker.runtime.as_ref().map(|v| v.0.clone()),
+                network: docker.network.as_ref().map(|v| v.0.clone()),
+            },
+            BackendSection::Kubernetes(_) => DockerSettings::default(),
+        };
+        let forge = match &file.forge {
+            ForgeSection::Local => ForgeSettings::Local,
+            ForgeSection::Github(github) => ForgeSettings::Github(GithubSettings {
+                app_id: github.app_id,
+                private_key: github.private_key.clone(),
+                webhook_secret: github.webhook_secret.clone(),
+                api_url: github.api_url.0.clone(),
+                web_url: github.web_url.0.clone(),
+            }),
+        };
+        Settings {
+            listen: file.listen.clone(),
+            state_dir: self.resolve(&file.state_dir),
+            docker,
+            registry: file.registry.as_ref().map(|r| r.push.0.clone()),
+            forge,
+            budget: Budget {
+                memory: file.budget.memory.map(|m| m.0),
+                cpu_millis: file.budget.cpus.map(|c| c.0),
+            },
+        }
+    }
+
+    /// `None` where something is missing; that is a problem already.
+    fn spec(&self, file: &File, repo: &RepoSection) -> Option<RepoSpec> {
+        let commands = |list: &[crate::values::Command]| list.iter().map(|c| c.0.clone()).collect();
+        let image = &repo.image;
+        let base = match image.base.as_ref()? {
+            BaseSection::Reference(reference) => Base::Reference(reference.0.clone()),
+            BaseSection::Made(MadeBase::Packages(PackagesSection { suite, include })) => Base::Packages {
+                suite: suite.0.clone(),
+                include: include.iter().map(|p| p.0.clone()).collect(),
+            },
+            BaseSection::Made(_) => return None,
+        };
+        let network = match &repo.network {
+            NetworkSection::None => Network::None,
+            NetworkSection::Bridge => Network::Bridge,
+            NetworkSection::Use(name) => Network::Named(name.0.clone()),
+            NetworkSection::Egress(_) => return None,
+        };
+        Some(RepoSpec {
+            name: repo.name.as_ref()?.0.clone(),
+            url: repo.url.as_ref()?.0.clone(),
+            branch: repo.branch.0.clone(),
+            workspace: repo.workspace.0.clone(),
+            image: Recipe {
+                base,
+                schedule: image.schedule.as_str().to_owned(),
+                setup: commands(&image.setup),
+                update: commands(&image.update),
+                warm: commands(&image.warm),
+                verify: image.verify.as_ref().map(|c| c.0.clone()),
+                max_age: image.max_age.0,
+                keep: image.keep,
+                env: image.env.0.clone(),
+                ca_certificates: file
+                    .ca_certificates
+                    .iter()
+                    .chain(&image.ca_certificates)
+                    .map(|path| self.resolve(path))
+                    .collect(),
+                step_timeout: image.step_timeout.0,
+            },
+            pool: PoolPolicy {
+                min: repo.pool.min,
+                max: repo.pool.max,
+                member_max_age: repo.pool.member_max_age.0,
+                warmup_ttl: repo.pool.warmup_ttl.0,
+            },
+            session: SessionPolicy {
+                timeout: repo.session.timeout.0,
+                idle_end: repo.session.idle.end.map(|p| p.0),
+                branch_pattern: repo.session.branch_pattern.0.clone(),
+                sync_timeout: repo.session.sync_timeout.0,
+            },
+            resources: Resources {
+                cpu_millis: repo.resources.cpus.0,
+                memory: repo.resources.memory.0,
+                pids: repo.resources.pids,
+            },
+            network,
+        })
+    }
+}

@@ -1,0 +1,469 @@
+//! The shape of `hotbed.yaml`: its sections, keys and defaults. The doc comments are the reference and the schema.
+
+use schemars::JsonSchema;
+use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Serialize};
+
+use crate::values::{
+    BranchName, BranchPattern, ByteSize, Command, Cpus, Days, DockerHost, Env, FilePath, GitUrl, HostPattern,
+    Hours, HttpUrl, ImageReference, ListenAddress, NetworkName, PackageName, Period, Rate, Repo, RuntimeName,
+    Schedule, SecretRef, SetName, Suite, Workspace, Zone, parse,
+};
+
+/// The default of a key, parsed from what one would write. A test reads every default, so none can fail later.
+fn written<T: crate::values::Text>(text: &str) -> T {
+    match parse(text) {
+        Ok(value) => value,
+        Err(reason) => unreachable!("the default `{text}`: {reason}"),
+    }
+}
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "hotbed.yaml")]
+pub(crate) struct File {
+    /// Where the API listens: an address and port, or `unix:/path`. This file sets up no authentication in front of it. A change needs a restart.
+    #[serde(default = "default_listen")]
+    pub listen: ListenAddress,
+    /// Hotbed's own files: database, session logs, mirrors, sockets. A relative path is below the directory of this file. A change needs a restart.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: FilePath,
+    /// What sandboxes run on. A change needs a restart.
+    #[serde(default)]
+    pub backend: BackendSection,
+    /// Where images are pushed for other hosts. Not acted on by this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistrySection>,
+    /// Where pull requests are opened: `local`, or `{ github: … }`, which this version refuses.
+    #[serde(default)]
+    pub forge: ForgeSection,
+    /// What all sandboxes together may use.
+    #[serde(default)]
+    pub budget: BudgetSection,
+    /// PEM files that go into the trust store of every image, before those of the repo.
+    #[serde(default)]
+    pub ca_certificates: Vec<FilePath>,
+    /// What repos get that do not say otherwise. Mappings merge key by key, anything else is replaced; `base` and `network` are replaced as a whole.
+    #[serde(default)]
+    pub defaults: DefaultsSection,
+    /// The repositories.
+    pub repos: Vec<RepoSection>,
+}
+
+fn default_listen() -> ListenAddress {
+    written("127.0.0.1:7070")
+}
+fn default_state_dir() -> FilePath {
+    written("/var/lib/hotbed")
+}
+
+/// What sandboxes run on: exactly one of these.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "backend")]
+pub(crate) enum BackendSection {
+    /// A Docker engine.
+    Docker(DockerSection),
+    /// A Kubernetes cluster. Refused by this version.
+    Kubernetes(KubernetesSection),
+}
+
+impl Default for BackendSection {
+    fn default() -> Self {
+        Self::Docker(DockerSection::default())
+    }
+}
+
+/// A Docker engine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "docker")]
+pub(crate) struct DockerSection {
+    /// The engine's address. When not given: `DOCKER_HOST`, `/var/run/docker.sock`, then the socket of a rootless engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<DockerHost>,
+    /// The OCI runtime of all sandboxes; the engine's own default when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeName>,
+    /// The name of the network that is made for `network: bridge`. Not acted on by this version, which names it after the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkName>,
+}
+
+/// A Kubernetes cluster. Refused by this version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "kubernetes")]
+pub(crate) struct KubernetesSection {
+    /// Where the pods are.
+    pub namespace: SetName,
+}
+
+/// Where images are pushed for other hosts. Not acted on by this version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "registry")]
+pub(crate) struct RegistrySection {
+    /// What the images' names begin with.
+    pub push: ImageReference,
+}
+
+/// Where pull requests are opened: one of these.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "forge")]
+pub(crate) enum ForgeSection {
+    /// Hotbed's own record of pull requests; nothing leaves the host but git.
+    #[default]
+    Local,
+    /// GitHub, or GitHub Enterprise Server. Refused by this version.
+    Github(GithubSection),
+}
+
+/// A GitHub App. Refused by this version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "github")]
+pub(crate) struct GithubSection {
+    /// The App's id.
+    #[schemars(range(min = 1))]
+    pub app_id: u64,
+    /// The App's private key, PEM.
+    pub private_key: SecretRef,
+    /// The secret that webhooks are signed with.
+    pub webhook_secret: SecretRef,
+    /// The address of the API.
+    #[serde(default = "default_api_url")]
+    pub api_url: HttpUrl,
+    /// The address of the web site: sign-in and git.
+    #[serde(default = "default_web_url")]
+    pub web_url: HttpUrl,
+}
+
+fn default_api_url() -> HttpUrl {
+    written("https://api.github.com")
+}
+fn default_web_url() -> HttpUrl {
+    written("https://github.com")
+}
+
+/// What all sandboxes together may use. What is not given is not limited.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "budget")]
+pub(crate) struct BudgetSection {
+    /// Memory of all sandboxes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+    /// Processors of all sandboxes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<Cpus>,
+}
+
+/// What repos get that do not say otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "defaults")]
+pub(crate) struct DefaultsSection {
+    /// The branch that images are built from and that sessions start from unless they say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<BranchName>,
+    /// Where the tree lies in a sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<Workspace>,
+    /// How images are made.
+    #[serde(default)]
+    pub image: ImageSection,
+    /// How many sandboxes are kept warm.
+    #[serde(default)]
+    pub pool: PoolSection,
+    /// When sessions end, and what they work on.
+    #[serde(default)]
+    pub session: SessionSection,
+    /// What one sandbox may use.
+    #[serde(default)]
+    pub resources: ResourcesSection,
+    /// What a sandbox can reach.
+    #[serde(default)]
+    pub network: NetworkSection,
+}
+
+/// One repository.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "repo")]
+pub(crate) struct RepoSection {
+    /// `owner/name`. Each name once; case makes no difference.
+    #[schemars(required)]
+    pub name: Option<Repo>,
+    /// Where git clones from and pushes to. Never with a user, password or token.
+    #[schemars(required)]
+    pub url: Option<GitUrl>,
+    /// The branch that images are built from and that sessions start from unless they say otherwise.
+    #[serde(default = "default_branch")]
+    pub branch: BranchName,
+    /// Where the tree lies in a sandbox.
+    #[serde(default = "default_workspace")]
+    pub workspace: Workspace,
+    /// How images are made.
+    #[serde(default)]
+    pub image: ImageSection,
+    /// How many sandboxes are kept warm.
+    #[serde(default)]
+    pub pool: PoolSection,
+    /// When sessions end, and what they work on.
+    #[serde(default)]
+    pub session: SessionSection,
+    /// What one sandbox may use.
+    #[serde(default)]
+    pub resources: ResourcesSection,
+    /// What a sandbox can reach besides Hotbed itself.
+    #[serde(default)]
+    pub network: NetworkSection,
+}
+
+fn default_branch() -> BranchName {
+    written("main")
+}
+fn default_workspace() -> Workspace {
+    written("/workspace")
+}
+
+/// How images are made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "image")]
+pub(crate) struct ImageSection {
+    /// Where an image starts. Needed, here or in `defaults`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseSection>,
+    /// When the tick looks at the branch: cron, five fields, UTC; `@daily` and the like.
+    pub schedule: Schedule,
+    /// Shell commands of a full build, in the workspace; the first failure fails the build.
+    pub setup: Vec<Command>,
+    /// Shell commands of a rebuild from the current image.
+    pub update: Vec<Command>,
+    /// Shell commands that fill caches; a failure is recorded and not fatal.
+    pub warm: Vec<Command>,
+    /// A shell command that must succeed in a sandbox booted from the new image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Command>,
+    /// An image older than this is rebuilt even when nothing changed.
+    pub max_age: Period,
+    /// How many images to keep, the current one included.
+    #[schemars(range(min = 1))]
+    pub keep: u32,
+    /// The longest that one step may take.
+    pub step_timeout: Period,
+    /// Environment of build steps and of what runs for sessions. It ends up in images: not for secrets.
+    pub env: Env,
+    /// PEM files that go into the image's trust store.
+    pub ca_certificates: Vec<FilePath>,
+}
+
+impl Default for ImageSection {
+    fn default() -> Self {
+        Self {
+            base: None,
+            schedule: written("*/30 * * * *"),
+            setup: Vec::new(),
+            update: Vec::new(),
+            warm: Vec::new(),
+            verify: None,
+            max_age: Period::hours(24),
+            keep: 3,
+            step_timeout: Period::minutes(30),
+            env: Env::default(),
+            ca_certificates: Vec::new(),
+        }
+    }
+}
+
+/// Where an image starts: an image reference, or one of the made ones.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "base")]
+pub(crate) enum BaseSection {
+    /// An image reference, pulled when it is not there.
+    Reference(ImageReference),
+    Made(MadeBase),
+}
+
+/// A base that is made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "made_base")]
+pub(crate) enum MadeBase {
+    /// A root filesystem of a distribution's packages; needs no registry.
+    Packages(PackagesSection),
+    /// A Dockerfile in the repository. Refused by this version.
+    Dockerfile(FilePath),
+    /// A devcontainer.json in the repository. Refused by this version.
+    Devcontainer(FilePath),
+}
+
+/// A root filesystem of a distribution's packages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "packages")]
+pub(crate) struct PackagesSection {
+    /// The suite.
+    pub suite: Suite,
+    /// Packages besides the minimal system. `git` is needed in a sandbox.
+    #[serde(default)]
+    pub include: Vec<PackageName>,
+}
+
+impl<'de> Deserialize<'de> for BaseSection {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct BaseVisitor;
+        const EXPECTED: &str =
+            "an image reference such as `debian:bookworm`, or `{ packages: { suite: …, include: […] } }`";
+        impl<'de> Visitor<'de> for BaseVisitor {
+            type Value = BaseSection;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(EXPECTED)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<BaseSection, E> {
+                parse(text).map(BaseSection::Reference).map_err(E::custom)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<BaseSection, A::Error> {
+                MadeBase::deserialize(MapAccessDeserializer::new(map)).map(BaseSection::Made)
+            }
+        }
+        d.deserialize_any(BaseVisitor)
+    }
+}
+
+/// How many sandboxes are kept warm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "pool")]
+pub(crate) struct PoolSection {
+    /// Never fewer than this. This version keeps exactly this many.
+    #[schemars(range(max = 10000))]
+    pub min: u32,
+    /// Never more than this.
+    #[schemars(range(max = 10000))]
+    pub max: u32,
+    /// The share of sessions that should find a warm sandbox. Not acted on by this version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_hit_rate: Option<Rate>,
+    /// Parts of the week that raise `min`. Not acted on by this version.
+    pub schedule: Vec<WindowSection>,
+    /// A warm sandbox older than this is replaced.
+    pub member_max_age: Period,
+    /// How long a warm-up holds its sandbox after the last keystroke.
+    pub warmup_ttl: Period,
+    /// A repo without a session for this long keeps no warm sandboxes. Not acted on by this version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_after: Option<Period>,
+}
+
+impl Default for PoolSection {
+    fn default() -> Self {
+        Self {
+            min: 1,
+            max: 10,
+            target_hit_rate: None,
+            schedule: Vec::new(),
+            member_max_age: Period::hours(6),
+            warmup_ttl: Period::minutes(2),
+            idle_after: None,
+        }
+    }
+}
+
+/// A part of the week that raises a pool's `min`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "window")]
+pub(crate) struct WindowSection {
+    /// The days.
+    #[serde(default)]
+    pub days: Days,
+    /// The part of the day; over midnight where the end is before the start.
+    pub hours: Hours,
+    /// Whose days and hours these are.
+    #[serde(default)]
+    pub timezone: Zone,
+    /// What `min` is raised to.
+    #[schemars(range(max = 10000))]
+    pub min: u32,
+}
+
+/// When sessions end, and what they work on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "session")]
+pub(crate) struct SessionSection {
+    /// A session ends this long after its claim, whatever happens.
+    pub timeout: Period,
+    /// What idleness leads to.
+    pub idle: IdleSection,
+    /// The branch that a session works on; `{session}` is replaced by its short id.
+    pub branch_pattern: BranchPattern,
+    /// How long git sync may take before the write gate's wait ends in a failure.
+    pub sync_timeout: Period,
+}
+
+impl Default for SessionSection {
+    fn default() -> Self {
+        Self {
+            timeout: Period::hours(4),
+            idle: IdleSection::default(),
+            branch_pattern: written("hotbed/{session}"),
+            sync_timeout: Period::seconds(60),
+        }
+    }
+}
+
+/// What idleness (no request, no running command) leads to. What is not given does not happen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "idle")]
+pub(crate) struct IdleSection {
+    /// The sandbox is paused after this long. Not acted on by this version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Period>,
+    /// The session ends after this long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<Period>,
+}
+
+/// What one sandbox may use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "resources")]
+pub(crate) struct ResourcesSection {
+    /// Processors.
+    pub cpus: Cpus,
+    /// Memory; without swap. At least 64MiB.
+    pub memory: ByteSize,
+    /// Processes and threads.
+    #[schemars(range(min = 32))]
+    pub pids: u32,
+}
+
+impl Default for ResourcesSection {
+    fn default() -> Self {
+        Self { cpus: Cpus(2000), memory: ByteSize(4 << 30), pids: 1024 }
+    }
+}
+
+/// What a sandbox can reach besides Hotbed itself: one of these.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "network")]
+pub(crate) enum NetworkSection {
+    /// Nothing.
+    None,
+    /// Everything the host reaches, on a network of Hotbed's own, without traffic between sandboxes.
+    #[default]
+    Bridge,
+    /// An existing network of the engine, by name.
+    Use(NetworkName),
+    /// Only these hosts. Refused by this version, which can't enforce it.
+    Egress(Vec<HostPattern>),
+}

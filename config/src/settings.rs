@@ -1,0 +1,63 @@
+//! What Hotbed itself is told by the configuration, as types without YAML. What concerns a repo is
+//! [`domain::RepoSpec`].
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::values::{ListenAddress, SecretRef};
+
+/// Everything that is not about one repo.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    /// Where the API listens.
+    pub listen: ListenAddress,
+    /// Hotbed's own files; absolute when the directory of the configuration file is.
+    pub state_dir: PathBuf,
+    /// The Docker engine: the one backend of this version.
+    pub docker: DockerSettings,
+    /// What the names of pushed images begin with. Not acted on by this version.
+    pub registry: Option<String>,
+    pub forge: ForgeSettings,
+    pub budget: Budget,
+}
+
+/// A Docker engine; `None` leaves the choice to the adapter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct DockerSettings {
+    /// `unix:///path` or `tcp://host:port`.
+    pub host: Option<String>,
+    /// The OCI runtime of all sandboxes.
+    pub runtime: Option<String>,
+    /// The name of the network that is made for `domain::Network::Bridge`. Not acted on by this version.
+    pub network: Option<String>,
+}
+
+/// Where pull requests are opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForgeSettings {
+    /// Hotbed's own record.
+    Local,
+    /// A GitHub App. Never in a configuration that this version accepts.
+    Github(GithubSettings),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GithubSettings {
+    pub app_id: u64,
+    pub private_key: SecretRef,
+    pub webhook_secret: SecretRef,
+    /// Without a slash at the end, as `web_url`.
+    pub api_url: String,
+    pub web_url: String,
+}
+
+/// What all sandboxes together may use; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Budget {
+    /// Bytes.
+    pub memory: Option<u64>,
+    /// Thousandths of a CPU.
+    pub cpu_millis: Option<u32>,
+}

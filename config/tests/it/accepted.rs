@@ -1,0 +1,208 @@
+//! What is accepted, and what it becomes.
+
+use std::path::Path;
+use std::time::Duration;
+
+use config::{Config, DockerSettings, ForgeSettings, ListenAddress};
+use domain::{Base, Network};
+
+use crate::{here, hold, parse};
+
+fn example(name: &str) -> Config {
+    Config::load(&here(&format!("../examples/{name}"))).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn every_example_is_accepted() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(here("../examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "yaml") {
+            Config::load(&path).unwrap_or_else(|e| panic!("{e}"));
+            count += 1;
+        }
+    }
+    assert!(count >= 2);
+}
+
+#[test]
+fn the_least_has_defaults_for_everything_else() {
+    let config = example("minimal.yaml");
+    assert_eq!(config.warnings(), []);
+    let settings = config.settings();
+    assert_eq!(settings.listen, ListenAddress::Tcp("127.0.0.1:7070".parse().unwrap()));
+    assert_eq!(settings.state_dir, Path::new("/var/lib/hotbed"));
+    assert_eq!(settings.docker, DockerSettings::default());
+    assert_eq!(settings.forge, ForgeSettings::Local);
+    assert_eq!(settings.budget.memory, None);
+    let [repo] = config.repos() else { panic!("{:?}", config.repos()) };
+    assert_eq!(
+        (repo.name.as_str(), repo.branch.as_str(), repo.workspace.as_str()),
+        ("acme/api", "main", "/workspace")
+    );
+    assert_eq!(repo.image.base, Base::Reference("debian:bookworm".into()));
+    assert_eq!(repo.image.schedule, "*/30 * * * *");
+    assert_eq!(repo.image.max_age, Duration::from_secs(24 * 3600));
+    assert_eq!((repo.image.keep, repo.image.step_timeout), (3, Duration::from_secs(1800)));
+    assert_eq!((repo.pool.min, repo.pool.max), (1, 10));
+    assert_eq!(repo.pool.member_max_age, Duration::from_secs(6 * 3600));
+    assert_eq!(repo.pool.warmup_ttl, Duration::from_secs(120));
+    assert_eq!((repo.session.timeout, repo.session.idle_end), (Duration::from_secs(4 * 3600), None));
+    assert_eq!(repo.session.branch_pattern, "hotbed/{session}");
+    assert_eq!(repo.session.sync_timeout, Duration::from_secs(60));
+    assert_eq!(
+        (repo.resources.cpu_millis, repo.resources.memory, repo.resources.pids),
+        (2000, 4 << 30, 1024)
+    );
+    assert_eq!(repo.network, Network::Bridge);
+}
+
+#[test]
+fn everything_that_is_written_arrives() {
+    let config = example("full.yaml");
+    let settings = config.settings();
+    assert_eq!(settings.docker.host.as_deref(), Some("unix:///var/run/docker.sock"));
+    assert_eq!(settings.registry.as_deref(), Some("registry.example/hotbed"));
+    assert_eq!((settings.budget.memory, settings.budget.cpu_millis), (Some(48 << 30), Some(24_000)));
+    let [api, tools] = config.repos() else { panic!("{:?}", config.repos()) };
+    assert_eq!(api.session.idle_end, Some(Duration::from_secs(45 * 60)), "from the defaults");
+    assert_eq!(tools.session.idle_end, Some(Duration::from_secs(45 * 60)));
+    assert_eq!(api.image.setup, ["pip install -e .[dev]"]);
+    assert_eq!(api.image.warm, ["pytest -q -x || true"]);
+    assert_eq!(api.image.verify.as_deref(), Some("python -c 'import api'"));
+    assert_eq!(api.image.env["PIP_DISABLE_PIP_VERSION_CHECK"], "1");
+    assert_eq!((api.pool.min, api.pool.max), (1, 20));
+    assert_eq!(tools.url, "git@github.com:acme/tools.git");
+    let base = Base::Packages { suite: "bookworm".into(), include: vec!["git".into(), "python3".into()] };
+    assert_eq!(tools.image.base, base);
+    assert_eq!(tools.image.schedule, "0 0 * * *");
+    assert_eq!((tools.resources.cpu_millis, tools.resources.memory), (500, 512 << 20));
+    assert_eq!(tools.network, Network::None);
+}
+
+#[test]
+fn what_has_no_effect_is_said_once_each() {
+    let config = example("full.yaml");
+    let warned: Vec<&str> = config.warnings().iter().map(|w| w.path.as_str()).collect();
+    assert_eq!(
+        warned,
+        [
+            "registry",
+            "defaults.session.idle.pause",
+            "repos[0].pool.target_hit_rate",
+            "repos[0].pool.schedule",
+            "repos[0].pool.idle_after",
+        ]
+    );
+    let line = config.warnings()[3].to_string();
+    assert!(
+        line.ends_with(
+            ": repos[0].pool.schedule: this version keeps `pool.min` at all hours; it has no effect"
+        ),
+        "{line}"
+    );
+    assert!(!line.contains('\n'));
+}
+
+#[test]
+fn what_is_probably_not_meant_is_said() {
+    let text = "listen: 0.0.0.0:7070\nrepos:\n  - name: a/b\n    url: /srv/b.git\n    image: { base: debian, env: { NPM_TOKEN: hunter2 } }\n";
+    let config = parse(text).unwrap();
+    let paths: Vec<&str> = config.warnings().iter().map(|w| w.path.as_str()).collect();
+    assert_eq!(paths, ["listen", "repos[0].image.env.NPM_TOKEN"]);
+    assert!(!config.warnings().iter().any(|w| w.to_string().contains("hunter2")));
+    assert_eq!(parse("repos: []\n").unwrap().warnings()[0].path, "repos");
+    let named = parse("backend: { docker: { network: n } }\nrepos: []\n").unwrap();
+    assert_eq!(named.warnings()[0].path, "backend.docker.network");
+}
+
+#[test]
+fn defaults_lie_under_each_repo_key_by_key() {
+    let text = r#"
+defaults:
+  branch: trunk
+  image: { base: { packages: { suite: bookworm } }, setup: [ "a" ], env: { A: "1", B: "1" }, keep: 5 }
+  pool: { min: 2, max: 4 }
+  network: { use: shared }
+repos:
+  - { name: a/one, url: /srv/one.git }
+  - name: a/two
+    url: /srv/two.git
+    branch: main
+    image: { base: debian:bookworm, setup: [ "b", "c" ], env: { B: "2" } }
+    pool: { max: 9 }
+    network: none
+"#;
+    let config = parse(text).unwrap();
+    let [one, two] = config.repos() else { panic!() };
+    assert_eq!((one.branch.as_str(), two.branch.as_str()), ("trunk", "main"));
+    assert_eq!(two.image.base, Base::Reference("debian:bookworm".into()));
+    assert_eq!(one.image.setup, ["a"]);
+    assert_eq!(two.image.setup, ["b", "c"], "lists are replaced");
+    assert_eq!((two.image.env["A"].as_str(), two.image.env["B"].as_str(), two.image.keep), ("1", "2", 5));
+    assert_eq!((two.pool.min, two.pool.max), (2, 9));
+    assert_eq!((&one.network, &two.network), (&Network::Named("shared".into()), &Network::None));
+}
+
+#[test]
+fn certificates_are_found_beside_the_file_and_come_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let pem = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIB\n-----END CERTIFICATE-----\n";
+    std::fs::write(dir.path().join("all.pem"), pem).unwrap();
+    std::fs::write(dir.path().join("one.pem"), pem).unwrap();
+    let file = dir.path().join("hotbed.yaml");
+    let text = "state_dir: state\nca_certificates: [all.pem]\nrepos:\n  - name: a/b\n    url: /srv/b.git\n    image: { base: debian, ca_certificates: [./one.pem] }\n";
+    std::fs::write(&file, text).unwrap();
+    let config = Config::load(&file).unwrap();
+    assert_eq!(
+        config.repos()[0].image.ca_certificates,
+        [dir.path().join("all.pem"), dir.path().join("./one.pem")]
+    );
+    assert_eq!(config.settings().state_dir, dir.path().join("state"));
+    std::fs::remove_file(dir.path().join("one.pem")).unwrap();
+    let errors = Config::load(&file).unwrap_err();
+    assert!(errors.to_string().contains("`./one.pem` can't be used: it does not exist"), "{errors}");
+}
+
+#[test]
+fn anchors_and_a_byte_order_mark_are_fine() {
+    let text = "\u{feff}defaults:\n  image: &i { base: debian }\nrepos:\n  - { name: a/b, url: /srv/b.git, image: *i }\n";
+    assert_eq!(parse(text).unwrap().repos().len(), 1);
+}
+
+#[test]
+fn a_reload_says_what_changed_and_what_needs_a_restart() {
+    let base = r#"
+listen: 127.0.0.1:7070
+budget: { memory: 8GiB }
+repos:
+  - { name: a/one, url: /srv/one.git, image: { base: debian }, pool: { min: 1 } }
+  - { name: a/two, url: /srv/two.git, image: { base: debian }, pool: { min: 0 } }
+"#;
+    let old = parse(base).unwrap();
+    assert!(old.diff(&old).is_empty());
+    assert_eq!(old.diff(&old).to_string(), "no changes");
+    let text = base
+        .replace("127.0.0.1:7070", "unix:/run/h.sock")
+        .replace("budget: { memory: 8GiB }", "backend: { docker: { runtime: runsc } }")
+        .replace("pool: { min: 1 }", "pool: { min: 2, warmup_ttl: 3m }")
+        .replace("a/two", "a/three");
+    let diff = parse(&text).unwrap().diff(&old);
+    assert!(diff.needs_restart());
+    let wanted = "\
+backend.docker.runtime: null -> \"runsc\" (needs a restart)
+listen: \"127.0.0.1:7070\" -> \"unix:/run/h.sock\" (needs a restart)
+budget.memory: 8589934592 -> null
+a/three: added
+a/two: removed
+a/one: pool.min: 1 -> 2
+a/one: pool.warmup_ttl: \"120s\" -> \"180s\"";
+    assert_eq!(diff.to_string(), wanted);
+    let hot = parse(&base.replace("8GiB", "9GiB")).unwrap().diff(&old);
+    assert!(!hot.needs_restart() && !hot.is_empty());
+}
+
+#[test]
+fn the_reference_in_docs_is_the_one_of_the_code() {
+    hold(&here("../docs/configuration.md"), &Config::reference());
+}
