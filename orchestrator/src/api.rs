@@ -1,0 +1,202 @@
+//! HTTP, version 1: routes, authentication, errors. Handlers check the request, write intent through an engine and
+//! answer; whatever outlives a request belongs to the engine, because axum drops a handler when its client hangs up.
+
+mod catalog;
+mod events;
+mod exec;
+mod files;
+mod problem;
+mod sessions;
+mod snapshots;
+mod terminal;
+pub mod types;
+mod warmups;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use domain::{Error, Result};
+use sha2::{Digest, Sha256};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::idempotency::Key;
+
+pub use problem::{ApiError, Payload};
+
+type ApiResult<T> = std::result::Result<T, ApiError>;
+type Hotbed = State<Arc<App>>;
+
+/// Largest JSON body, in bytes.
+const MAX_JSON: usize = 1 << 20;
+/// Largest file that is written in one request, in bytes.
+pub const MAX_FILE: usize = 256 << 20;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Hotbed",
+        description = "Ready development environments for background coding agents. Errors are problem+json; lists are paged by cursor; POSTs that make something take an `Idempotency-Key`."
+    ),
+    security(("key" = [])),
+    modifiers(&Security)
+)]
+struct Doc;
+
+struct Security;
+
+impl utoipa::Modify for Security {
+    fn modify(&self, doc: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        doc.components.get_or_insert_with(Default::default).add_security_scheme("key", scheme);
+    }
+}
+
+fn documented() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Doc::openapi())
+        .routes(routes!(catalog::repos))
+        .routes(routes!(catalog::repo))
+        .routes(routes!(catalog::build_start, catalog::builds))
+        .routes(routes!(catalog::build))
+        .routes(routes!(catalog::build_log))
+        .routes(routes!(catalog::images))
+        .routes(routes!(catalog::pools))
+        .routes(routes!(catalog::pool))
+        .routes(routes!(catalog::stats))
+        .routes(routes!(warmups::announce))
+        .routes(routes!(warmups::read, warmups::withdraw))
+        .routes(routes!(sessions::create, sessions::list))
+        .routes(routes!(sessions::read, sessions::end))
+        .routes(routes!(sessions::sync_state, sessions::sync_again))
+        .routes(routes!(sessions::pause))
+        .routes(routes!(sessions::resume))
+        .routes(routes!(sessions::extend))
+        .routes(routes!(sessions::fork))
+        .routes(routes!(sessions::pull_open, sessions::pull_list))
+        .routes(routes!(sessions::pull_read))
+        .routes(routes!(exec::start, exec::list))
+        .routes(routes!(exec::read))
+        .routes(routes!(exec::output))
+        .routes(routes!(exec::input))
+        .routes(routes!(exec::signal))
+        .routes(routes!(exec::resize))
+        .routes(routes!(files::list))
+        .routes(routes!(files::read, files::write, files::remove))
+        .routes(routes!(events::follow))
+        .routes(routes!(terminal::open))
+        .routes(routes!(snapshots::take))
+        .routes(routes!(snapshots::list))
+        .routes(routes!(snapshots::read, snapshots::remove))
+}
+
+/// The OpenAPI description, from the code.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    documented().split_for_parts().1
+}
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    let (documented, doc) = documented().split_for_parts();
+    let text: Arc<str> = doc.to_json().unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}")).into();
+    let keyed = documented
+        .route("/metrics", get(catalog::metrics))
+        .route(
+            "/v1/openapi.json",
+            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], text.to_string()) }),
+        )
+        .layer(middleware::from_fn_with_state(app.clone(), authenticate))
+        .layer(DefaultBodyLimit::max(MAX_FILE));
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(catalog::ready))
+        .merge(keyed)
+        .fallback(|request: Request| async move {
+            ApiError(Error::not_found(format!(
+                "there is no route {} {}",
+                request.method(),
+                request.uri().path()
+            )))
+        })
+        .method_not_allowed_fallback(|request: Request| async move {
+            let detail = format!("{} does not take {}", request.uri().path(), request.method());
+            problem::respond(StatusCode::METHOD_NOT_ALLOWED, "invalid", &detail)
+        })
+        .layer(middleware::map_response(problem::problems))
+        .layer(CatchPanicLayer::custom(|_| {
+            problem::respond(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "permanent",
+                "a bug: the request ended in a panic",
+            )
+        }))
+        .with_state(app)
+}
+
+/// Every route but health and readiness needs the key.
+async fn authenticate(State(app): Hotbed, headers: HeaderMap, request: Request, next: Next) -> Response {
+    let shown = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "))
+        .map(str::trim);
+    // Hashes of equal length are compared, so the time taken tells nothing of the key.
+    let good = shown.is_some_and(|key| Sha256::digest(key.as_bytes())[..] == app.api_key_hash[..]);
+    if good {
+        return next.run(request).await;
+    }
+    let detail = match shown {
+        None => "send the API key as `Authorization: Bearer …`; it is in `api.key` in the state directory",
+        Some(_) => "this API key is not known here",
+    };
+    let mut response = problem::respond(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+    response
+}
+
+/// The client's key for a request, bound to route and body.
+fn key_of(headers: &HeaderMap, route: &str, body: &[u8]) -> Result<Option<Key>> {
+    match headers.get("idempotency-key") {
+        None => Ok(None),
+        Some(value) => {
+            let text = value.to_str().map_err(|_| {
+                Error::invalid("`Idempotency-Key` is not readable: expected 1 to 255 ASCII characters")
+            })?;
+            Key::new(text, route, body).map(Some)
+        }
+    }
+}
+
+/// Parses an id or name out of a path or query, with an error that names the field.
+fn parse<T: std::str::FromStr>(field: &str, value: &str) -> Result<T>
+where
+    T::Err: std::fmt::Display,
+{
+    value.parse().map_err(|e| Error::invalid(format!("`{field}`: {e}")))
+}
+
+/// Work that must end even when the client hangs up.
+async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(e) => Err(Error::permanent("a bug: the work of a request ended in a panic").caused_by(e)),
+    }
+}
+
+/// `201 Created`, or `200` where an `Idempotency-Key` found what was made before.
+fn made<T: serde::Serialize>(replayed: bool, body: T) -> Response {
+    let status = if replayed { StatusCode::OK } else { StatusCode::CREATED };
+    let mut response = (status, axum::Json(body)).into_response();
+    if replayed {
+        response.headers_mut().insert("idempotent-replayed", header::HeaderValue::from_static("true"));
+    }
+    response
+}

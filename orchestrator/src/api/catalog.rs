@@ -1,0 +1,214 @@
+//! Repos, builds, images, pools, statistics, and what the machine room asks: readiness and metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use domain::{BuildId, Error, RepoName, RepoSpec, Result, Trigger};
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::IntoParams;
+
+use super::sessions::page;
+use super::types::{BuildView, ImageView, List, PoolView, RepoView, Stats};
+use super::{ApiResult, Hotbed, Payload, detached, key_of, parse};
+use crate::app::App;
+use crate::idempotency::Begin;
+
+/// Ready means: the store is open, the engine answers, agents can dial. Reasons when not.
+pub async fn ready(State(app): Hotbed) -> Response {
+    let reasons = app.not_ready().await;
+    let body = Json(json!({"ready": reasons.is_empty(), "reasons": reasons}));
+    if reasons.is_empty() {
+        return body.into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "2")], body).into_response()
+}
+
+/// The metrics, for Prometheus.
+pub async fn metrics(State(app): Hotbed) -> Response {
+    app.measure();
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], app.metrics.encode()).into_response()
+}
+
+fn view(app: &App, spec: &RepoSpec) -> RepoView {
+    let image = app.repos.current_image(&spec.name);
+    let now = app.clock.now();
+    RepoView {
+        name: spec.name.to_string(),
+        url: spec.url.clone(),
+        branch: spec.branch.to_string(),
+        image_age_seconds: image.as_ref().map(|i| now.duration_since(i.created_at).as_secs()),
+        image: image.as_ref().map(Into::into),
+        pool: app.pools.last_plan().repos.iter().find(|p| p.repo == spec.name).map(Into::into),
+        build: app.builds.present(&spec.name).as_ref().map(Into::into),
+    }
+}
+
+/// The configured repos.
+#[utoipa::path(get, path = "/v1/repos", tag = "repos", responses((status = 200, body = List<RepoView>)))]
+pub async fn repos(State(app): Hotbed) -> Json<List<RepoView>> {
+    let items = app.repos.all().iter().map(|spec| view(&app, spec)).collect();
+    Json(List { items, next: None })
+}
+
+fn named(app: &Arc<App>, owner: &str, name: &str) -> Result<Arc<RepoSpec>> {
+    let repo: RepoName = parse("repo", &format!("{owner}/{name}"))?;
+    app.repos.spec(&repo)
+}
+
+/// One repo with its current image, pool and build.
+#[utoipa::path(get, path = "/v1/repos/{owner}/{name}", tag = "repos", responses((status = 200, body = RepoView)))]
+pub async fn repo(
+    State(app): Hotbed,
+    Path((owner, name)): Path<(String, String)>,
+) -> ApiResult<Json<RepoView>> {
+    let spec = named(&app, &owner, &name)?;
+    Ok(Json(view(&app, &spec)))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// Build an image now. One build of a repo is under way at a time: asked again meanwhile, the one that waits is answered.
+#[utoipa::path(post, path = "/v1/repos/{owner}/{name}/builds", tag = "builds", responses((status = 202, body = BuildView)))]
+pub async fn build_start(
+    State(app): Hotbed,
+    Path((owner, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Payload<Nothing>,
+) -> ApiResult<Response> {
+    let spec = named(&app, &owner, &name)?;
+    let key = key_of(&headers, &format!("POST /v1/repos/{owner}/{name}/builds"), &body.raw)?;
+    let record = detached(async move {
+        let guard = match key {
+            None => None,
+            Some(key) => match app.idempotency.begin(key).await? {
+                Begin::New(guard) => Some(guard),
+                Begin::Replay(id) => return one_build(&app, parse("id", &id)?).await,
+            },
+        };
+        let record = app.builds.request(&spec, Trigger::Api).await?;
+        if let Some(guard) = guard {
+            app.store.commit(store::Tx::new().idempotency(&guard.row(&record.id.to_string()))).await?;
+            guard.done(record.id.to_string());
+        }
+        Ok(record)
+    })
+    .await?;
+    Ok((StatusCode::ACCEPTED, Json(BuildView::from(&record))).into_response())
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+/// The builds of a repo, newest first.
+#[utoipa::path(get, path = "/v1/repos/{owner}/{name}/builds", tag = "builds", params(PageQuery), responses((status = 200, body = List<BuildView>)))]
+pub async fn builds(
+    State(app): Hotbed,
+    Path((owner, name)): Path<(String, String)>,
+    Query(q): Query<PageQuery>,
+) -> ApiResult<Json<List<BuildView>>> {
+    let spec = named(&app, &owner, &name)?;
+    let found = app.store.builds(Some(&spec.name), page(q.after, q.limit)?).await?;
+    Ok(Json(List { items: found.items.iter().map(Into::into).collect(), next: found.next }))
+}
+
+async fn one_build(app: &App, id: BuildId) -> Result<domain::BuildRecord> {
+    app.store.build(id).await?.ok_or_else(|| Error::not_found(format!("there is no build {id}")))
+}
+
+/// One build.
+#[utoipa::path(get, path = "/v1/builds/{id}", tag = "builds", responses((status = 200, body = BuildView)))]
+pub async fn build(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<BuildView>> {
+    Ok(Json((&one_build(&app, parse("id", &id)?).await?).into()))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct LogQuery {
+    /// The byte offset to begin at.
+    #[serde(default)]
+    from: u64,
+    /// Stay until the build ends.
+    #[serde(default)]
+    follow: bool,
+}
+
+/// What a build printed.
+#[utoipa::path(get, path = "/v1/builds/{id}/log", tag = "builds", params(LogQuery), responses((status = 200, content_type = "text/plain", body = String)))]
+pub async fn build_log(
+    State(app): Hotbed,
+    Path(id): Path<String>,
+    Query(q): Query<LogQuery>,
+) -> ApiResult<Response> {
+    let id: BuildId = parse("id", &id)?;
+    one_build(&app, id).await?;
+    let body = app.builds.log(id, q.from, q.follow).await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(body)).into_response())
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ImagesQuery {
+    repo: Option<String>,
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+/// Images, newest first.
+#[utoipa::path(get, path = "/v1/images", tag = "builds", params(ImagesQuery), responses((status = 200, body = List<ImageView>)))]
+pub async fn images(State(app): Hotbed, Query(q): Query<ImagesQuery>) -> ApiResult<Json<List<ImageView>>> {
+    let repo: Option<RepoName> = q.repo.map(|r| parse("repo", &r)).transpose()?;
+    let found = app.store.images(repo.as_ref(), page(q.after, q.limit)?).await?;
+    Ok(Json(List { items: found.items.iter().map(Into::into).collect(), next: found.next }))
+}
+
+/// The pools: what they want, what they have, and why.
+#[utoipa::path(get, path = "/v1/pools", tag = "pools", responses((status = 200, body = List<PoolView>)))]
+pub async fn pools(State(app): Hotbed) -> Json<List<PoolView>> {
+    let items = app.pools.plan().repos.iter().map(Into::into).collect();
+    Json(List { items, next: None })
+}
+
+/// One pool.
+#[utoipa::path(get, path = "/v1/pools/{owner}/{name}", tag = "pools", responses((status = 200, body = PoolView)))]
+pub async fn pool(
+    State(app): Hotbed,
+    Path((owner, name)): Path<(String, String)>,
+) -> ApiResult<Json<PoolView>> {
+    let spec = named(&app, &owner, &name)?;
+    let plan = app.pools.plan();
+    let found = plan.repos.iter().find(|p| p.repo == spec.name);
+    let found = found.ok_or_else(|| Error::not_found(format!("{} has no pool", spec.name)))?;
+    Ok(Json(found.into()))
+}
+
+/// Sessions, launches and pull requests, counted.
+#[utoipa::path(get, path = "/v1/stats", tag = "repos", responses((status = 200, body = Stats)))]
+pub async fn stats(State(app): Hotbed) -> ApiResult<Json<Stats>> {
+    let s = app.store.stats().await?;
+    let mut live_by_repo = BTreeMap::new();
+    for session in app.sessions.all() {
+        *live_by_repo.entry(session.repo.to_string()).or_default() += 1;
+    }
+    Ok(Json(Stats {
+        sessions: s.sessions,
+        sessions_by_launch: s.sessions_by_launch,
+        sessions_by_state: s.sessions_by_state,
+        pull_requests_by_state: s.pull_requests_by_state,
+        snapshots_by_state: s.snapshots_by_state,
+        people: s.people,
+        live_by_repo,
+    }))
+}

@@ -1,0 +1,67 @@
+//! A session's log as server-sent events: followed from any sequence number, by any number of clients.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::Sse;
+use axum::response::sse::{Event, KeepAlive};
+use domain::SessionId;
+use futures_util::{Stream, StreamExt};
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::IntoParams;
+
+use super::{ApiResult, Hotbed, parse};
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct EventsQuery {
+    /// Begin behind this sequence number; 0, the beginning, when not given. `Last-Event-ID` does the same.
+    after: Option<u64>,
+    /// End after what is there now instead of following.
+    #[serde(default)]
+    tail: bool,
+}
+
+/// The log of a session.
+#[utoipa::path(get, path = "/v1/sessions/{id}/events", tag = "sessions", params(EventsQuery),
+    responses((status = 200, content_type = "text/event-stream", body = String)))]
+pub async fn follow(
+    State(app): Hotbed,
+    Path(id): Path<String>,
+    Query(q): Query<EventsQuery>,
+    headers: HeaderMap,
+) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
+    let id: SessionId = parse("id", &id)?;
+    app.sessions.record(id).await?;
+    let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    let after = last.or(q.after).unwrap_or(0);
+    let upto = if q.tail { Some(app.session_logs.last(id).await?) } else { None };
+    let stop = app.stop.clone();
+    let events = app
+        .session_logs
+        .follow(id, after)
+        .take_until(async move { stop.cancelled().await })
+        .take_while(|event| std::future::ready(event.is_ok()))
+        .filter_map(|event| std::future::ready(event.ok()));
+    // With `tail` the last event there is ends it: nothing is waited for behind it.
+    let mut over = upto.is_some_and(|upto| upto <= after);
+    let events = futures_util::stream::poll_fn({
+        let mut events = Box::pin(events);
+        move |cx| {
+            if over {
+                return std::task::Poll::Ready(None);
+            }
+            let next = std::task::ready!(events.as_mut().poll_next(cx));
+            over = next.as_ref().is_none_or(|e| upto.is_some_and(|upto| e.seq >= upto));
+            std::task::Poll::Ready(next)
+        }
+    });
+    let events = events.map(|event| {
+        let data = json!({"seq": event.seq, "at": event.at, "kind": event.kind, "data": event.data});
+        Ok(Event::default().id(event.seq.to_string()).event(event.kind).data(data.to_string()))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+}

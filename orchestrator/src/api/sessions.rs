@@ -1,0 +1,428 @@
+//! Sessions: start, read, list, end, sync, pause, fork, pull requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use domain::{
+    EndReason, Error, Identity, RepoName, Result, SandboxState, SessionId, SessionState, SnapshotKind,
+    SnapshotState,
+};
+use serde::Deserialize;
+use store::{Page, SessionFilter};
+use utoipa::IntoParams;
+
+use super::types::{
+    CreateSession, Extend, Fork, List, OpenPullRequest, PullRequestView, SessionView, SyncAction, SyncAgain,
+    SyncView, User,
+};
+use super::{ApiResult, Hotbed, Payload, detached, key_of, made, parse};
+use crate::app::App;
+use crate::idempotency::Begin;
+use crate::pulls::PullOrder;
+use crate::sessions::{NewSession, Start};
+
+/// Who commits, from what a client says of its user. Both parts end up in a git header, so neither may break one.
+fn identity(user: &User) -> Result<Identity> {
+    let login = user.login.trim();
+    if login.is_empty() || login.len() > 100 || login.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Error::invalid(format!(
+            "`user.login` is `{login}`: expected 1 to 100 characters without blanks"
+        )));
+    }
+    let clean = |field: &str, value: Option<&str>, default: String| {
+        let value = value.map(str::trim).filter(|v| !v.is_empty()).map_or(default, str::to_owned);
+        if value.len() > 200 || value.contains(['<', '>', '\n', '\r', '\0']) {
+            return Err(Error::invalid(format!(
+                "`user.{field}` holds `<`, `>`, a line break or over 200 characters"
+            )));
+        }
+        Ok(value)
+    };
+    Ok(Identity {
+        name: clean("name", user.name.as_deref(), login.to_owned())?,
+        email: clean("email", user.email.as_deref(), format!("{login}@users.noreply.hotbed.invalid"))?,
+        login: login.to_owned(),
+    })
+}
+
+fn optional<T: std::str::FromStr>(field: &str, value: Option<&String>) -> Result<Option<T>>
+where
+    T::Err: std::fmt::Display,
+{
+    value.map(|v| parse(field, v)).transpose()
+}
+
+fn check_env(env: &BTreeMap<String, String>) -> Result<()> {
+    for (name, value) in env {
+        let good = !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
+        if !good || name.starts_with("HOTBED_") {
+            return Err(Error::invalid(format!(
+                "`env.{name}`: expected a name without `=` that does not begin with HOTBED_, and a value without NUL"
+            )));
+        }
+    }
+    Ok(())
+}
+
+async fn new_session(app: &App, body: &CreateSession) -> Result<NewSession> {
+    check_env(&body.env)?;
+    let mut new = NewSession {
+        repo: match &body.repo {
+            Some(repo) => parse("repo", repo)?,
+            None if body.snapshot.is_none() && body.parent.is_none() => {
+                return Err(Error::invalid("`repo` is missing: expected `owner/name`"));
+            }
+            None => "unknown/unknown".parse().map_err(|e| Error::permanent("name a repo").caused_by(e))?,
+        },
+        user: identity(&body.user)?,
+        base: optional("base", body.base.as_ref())?,
+        branch: optional("branch", body.branch.as_ref())?,
+        warmup: optional("warmup", body.warmup.as_ref())?,
+        snapshot: optional("snapshot", body.snapshot.as_ref())?,
+        parent: optional("parent", body.parent.as_ref())?,
+        timeout: body.timeout_seconds.map(Duration::from_secs),
+        idle_end: body.idle_seconds.map(|s| (s > 0).then(|| Duration::from_secs(s))),
+        env: body.env.clone(),
+    };
+    if let Some(parent) = new.parent {
+        follow_up(app, body, &mut new, parent).await?;
+    }
+    if let Some(id) = new.snapshot
+        && body.repo.is_none()
+    {
+        let snapshot = app.store.snapshot(id).await?;
+        new.repo =
+            snapshot.ok_or_else(|| Error::not_found(format!("`snapshot` is {id}: there is none")))?.repo;
+    }
+    Ok(new)
+}
+
+/// A follow-up goes on where its parent ended: same repo, same branch, last snapshot.
+async fn follow_up(app: &App, body: &CreateSession, new: &mut NewSession, parent: SessionId) -> Result<()> {
+    let record = app.sessions.record(parent).await?;
+    if record.state != SessionState::Ended && new.snapshot.is_none() {
+        return Err(Error::conflict(format!(
+            "`parent` is {parent}, which is {}: end it first, or fork it",
+            record.state.as_str()
+        )));
+    }
+    if body.repo.is_some() && new.repo != record.repo {
+        return Err(Error::invalid(format!(
+            "`repo` is {}, `parent` is a session of {}",
+            new.repo, record.repo
+        )));
+    }
+    new.repo = record.repo;
+    new.base.get_or_insert(record.base);
+    new.branch.get_or_insert(record.branch);
+    if new.snapshot.is_none() {
+        // What it held last is not captured yet: an older snapshot would quietly leave that out.
+        if app.fleet.records().iter().any(|s| s.session == Some(parent) && s.state == SandboxState::Kept) {
+            return Err(Error::conflict(format!(
+                "`parent` is {parent}, whose last state is not captured yet; wait for it, or name an older `snapshot`"
+            )));
+        }
+        let mut taken = app.store.snapshots_of(parent).await?;
+        taken.retain(|s| s.state == SnapshotState::Ready);
+        taken.sort_by_key(|s| (s.kind == SnapshotKind::End, s.id));
+        let last = taken.pop().ok_or_else(|| {
+            Error::conflict(format!("`parent` is {parent}, of which there is no snapshot to go on from"))
+        })?;
+        new.snapshot = Some(last.id);
+    }
+    Ok(())
+}
+
+/// Start a session: claims a warm sandbox, or starts a cold one. Reads work at once, writes once git sync has ended.
+#[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = CreateSession,
+    responses((status = 201, body = SessionView), (status = 200, description = "made before under this key", body = SessionView)))]
+pub async fn create(
+    State(app): Hotbed,
+    headers: HeaderMap,
+    body: Payload<CreateSession>,
+) -> ApiResult<Response> {
+    let key = key_of(&headers, "POST /v1/sessions", &body.raw)?;
+    let new = new_session(&app, &body.value).await?;
+    let created = detached(async move { app.sessions.create(new, key).await }).await?;
+    Ok(made(created.replayed, SessionView::from(&created.record)))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ListSessions {
+    repo: Option<String>,
+    /// `waiting`, `active`, `paused`, `ending` or `ended`.
+    state: Option<String>,
+    /// The login of their user.
+    user: Option<String>,
+    after: Option<String>,
+    /// 1 to 200; 50 when not given.
+    limit: Option<u32>,
+}
+
+/// Sessions, newest first.
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", params(ListSessions),
+    responses((status = 200, body = List<SessionView>)))]
+pub async fn list(State(app): Hotbed, query: Query<ListSessions>) -> ApiResult<Json<List<SessionView>>> {
+    let Query(q) = query;
+    let state = match q.state.as_deref() {
+        None => None,
+        Some(word) => Some(SessionState::ALL.into_iter().find(|s| s.as_str() == word).ok_or_else(|| {
+            Error::invalid(format!("`state` is `{word}`: expected waiting, active, paused, ending or ended"))
+        })?),
+    };
+    let filter =
+        SessionFilter { repo: optional("repo", q.repo.as_ref())?, state, live_only: false, user: q.user };
+    let page = app.store.sessions(filter, page(q.after, q.limit)?).await?;
+    Ok(Json(List { items: page.items.iter().map(Into::into).collect(), next: page.next }))
+}
+
+pub(super) fn page(after: Option<String>, limit: Option<u32>) -> Result<Page> {
+    match limit.unwrap_or(50) {
+        limit @ 1..=200 => Ok(Page { after, limit }),
+        other => Err(Error::invalid(format!("`limit` is {other}: expected 1 to 200"))),
+    }
+}
+
+/// One session, live or ended.
+#[utoipa::path(get, path = "/v1/sessions/{id}", tag = "sessions", responses((status = 200, body = SessionView)))]
+pub async fn read(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<SessionView>> {
+    let record = app.sessions.record(session_id(&app, &id)?).await?;
+    Ok(Json((&record).into()))
+}
+
+/// A session's id, or `key:` and the `Idempotency-Key` that it was made under: a client that never got the answer
+/// can find and end what it made (F37).
+fn session_id(app: &App, text: &str) -> Result<SessionId> {
+    match text.strip_prefix("key:") {
+        None => parse("id", text),
+        Some(key) => {
+            let made = app.idempotency.resource("POST /v1/sessions", key);
+            let made =
+                made.ok_or_else(|| Error::not_found(format!("no session was made under the key `{key}`")))?;
+            parse("id", &made)
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct EndQuery {
+    /// Give up what the sandbox holds instead of capturing it.
+    #[serde(default)]
+    discard: bool,
+    /// Answer when it has ended instead of when the end is decided.
+    #[serde(default)]
+    wait: bool,
+}
+
+/// End a session: it is quiesced, captured and released. One that is ending is a conflict, one that has ended is gone.
+#[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "sessions", params(EndQuery),
+    responses((status = 202, body = SessionView), (status = 200, body = SessionView)))]
+pub async fn end(
+    State(app): Hotbed,
+    Path(id): Path<String>,
+    Query(q): Query<EndQuery>,
+) -> ApiResult<Response> {
+    let id = session_id(&app, &id)?;
+    let session = app.sessions.require(id).await?;
+    let (engine, of) = (app.sessions.clone(), session.clone());
+    let record =
+        detached(async move { engine.decide_end(&of, EndReason::Requested, q.discard).await }).await?;
+    if !q.wait {
+        return Ok((StatusCode::ACCEPTED, Json(SessionView::from(&record))).into_response());
+    }
+    let record = session.wait_until(Duration::from_secs(600), |r| r.state.is_end()).await;
+    let status = if record.state.is_end() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(SessionView::from(&record))).into_response())
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct SyncQuery {
+    /// Answer when sync has ended, or after this many seconds, at most 120.
+    wait_seconds: Option<u64>,
+}
+
+/// The state of git sync and of the write gate.
+#[utoipa::path(get, path = "/v1/sessions/{id}/sync", tag = "sessions", params(SyncQuery), responses((status = 200, body = SyncView)))]
+pub async fn sync_state(
+    State(app): Hotbed,
+    Path(id): Path<String>,
+    Query(q): Query<SyncQuery>,
+) -> ApiResult<Json<SyncView>> {
+    use domain::SyncPhase as P;
+    let id: SessionId = parse("id", &id)?;
+    let session = match (q.wait_seconds, app.sessions.live(id)) {
+        (Some(seconds), Some(session)) => {
+            let wait = Duration::from_secs(seconds.min(120));
+            session
+                .wait_until(wait, |r| !matches!(r.sync.phase, P::Pending | P::Running) || r.state.is_end())
+                .await
+        }
+        _ => app.sessions.record(id).await?,
+    };
+    Ok(Json((&session).into()))
+}
+
+/// The client's answer to a failed sync: try again, or go on with the tree as it is.
+#[utoipa::path(post, path = "/v1/sessions/{id}/sync", tag = "sessions", request_body = SyncAgain, responses((status = 200, body = SyncView)))]
+pub async fn sync_again(
+    State(app): Hotbed,
+    Path(id): Path<String>,
+    body: Payload<SyncAgain>,
+) -> ApiResult<Json<SyncView>> {
+    let session = app.sessions.require(parse("id", &id)?).await?;
+    let stale = body.value.action == SyncAction::AcceptStale;
+    let record = detached(async move { app.sessions.resync(&session, stale).await }).await?;
+    Ok(Json((&record).into()))
+}
+
+/// Freeze a session's processes in memory.
+#[utoipa::path(post, path = "/v1/sessions/{id}/pause", tag = "sessions", responses((status = 200, body = SessionView)))]
+pub async fn pause(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<SessionView>> {
+    let session = app.sessions.require(parse("id", &id)?).await?;
+    let record = detached(async move { app.sessions.pause(&session).await }).await?;
+    Ok(Json((&record).into()))
+}
+
+/// Thaw a paused session.
+#[utoipa::path(post, path = "/v1/sessions/{id}/resume", tag = "sessions", responses((status = 200, body = SessionView)))]
+pub async fn resume(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<SessionView>> {
+    let session = app.sessions.require(parse("id", &id)?).await?;
+    let record = detached(async move { app.sessions.resume(&session).await }).await?;
+    Ok(Json((&record).into()))
+}
+
+/// Move a session's time limit.
+#[utoipa::path(post, path = "/v1/sessions/{id}/extend", tag = "sessions", request_body = Extend, responses((status = 200, body = SessionView)))]
+pub async fn extend(
+    State(app): Hotbed,
+    Path(id): Path<String>,
+    body: Payload<Extend>,
+) -> ApiResult<Json<SessionView>> {
+    let session = app.sessions.require(parse("id", &id)?).await?;
+    let by = Duration::from_secs(body.value.seconds);
+    let record = detached(async move { app.sessions.extend(&session, by).await }).await?;
+    Ok(Json((&record).into()))
+}
+
+/// Take a snapshot of a live session and start another one from it.
+#[utoipa::path(post, path = "/v1/sessions/{id}/fork", tag = "sessions", request_body = Fork, responses((status = 201, body = SessionView)))]
+pub async fn fork(
+    State(app): Hotbed,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Payload<Fork>,
+) -> ApiResult<Response> {
+    let id: SessionId = parse("id", &id)?;
+    let session = app.sessions.require(id).await?;
+    let key = key_of(&headers, &format!("POST /v1/sessions/{id}/fork"), &body.raw)?;
+    let user = body.value.user.as_ref().map(identity).transpose()?;
+    let branch = optional("branch", body.value.branch.as_ref())?;
+    let created = detached(async move {
+        // The key is asked before anything is done: a repeated fork takes no second snapshot (F7).
+        let guard = match app.sessions.begin(key).await? {
+            Start::Made(created) => return Ok(*created),
+            Start::New(guard) => guard,
+        };
+        let source = session.record();
+        let snapshot = app.sessions.snapshot(&session).await?;
+        let new = NewSession {
+            repo: source.repo,
+            user: user.unwrap_or(source.user),
+            base: Some(source.base),
+            branch,
+            warmup: None,
+            snapshot: Some(snapshot.id),
+            parent: Some(id),
+            timeout: None,
+            idle_end: None,
+            env: source.env,
+        };
+        app.sessions.create_under(new, guard).await
+    })
+    .await?;
+    Ok(made(created.replayed, SessionView::from(&created.record)))
+}
+
+/// Open a pull request from the session's branch, exactly once.
+#[utoipa::path(post, path = "/v1/sessions/{id}/pull-requests", tag = "pull requests", request_body = OpenPullRequest,
+    responses((status = 201, body = PullRequestView)))]
+pub async fn pull_open(
+    State(app): Hotbed,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Payload<OpenPullRequest>,
+) -> ApiResult<Response> {
+    let id: SessionId = parse("id", &id)?;
+    let session = app.sessions.record(id).await?;
+    let key = key_of(&headers, &format!("POST /v1/sessions/{id}/pull-requests"), &body.raw)?;
+    let Payload { value, .. } = body;
+    let order = PullOrder {
+        title: value.title,
+        body: value.body,
+        base: optional("base", value.base.as_ref())?,
+        draft: value.draft,
+    };
+    let (replayed, record) = detached(async move {
+        let guard = match key {
+            None => None,
+            Some(key) => match app.idempotency.begin(key).await? {
+                Begin::New(guard) => Some(guard),
+                Begin::Replay(id) => {
+                    let record = app.store.pull_request(parse("id", &id)?).await?;
+                    return record
+                        .map(|r| (true, r))
+                        .ok_or_else(|| Error::not_found("the pull request of this key"));
+                }
+            },
+        };
+        let record = app.pulls.open(&session, order, guard.as_ref()).await?;
+        if let Some(guard) = guard {
+            guard.done(record.id.to_string());
+        }
+        Ok((false, record))
+    })
+    .await?;
+    Ok(made(replayed, PullRequestView::from(&record)))
+}
+
+/// The pull requests of a session.
+#[utoipa::path(get, path = "/v1/sessions/{id}/pull-requests", tag = "pull requests", responses((status = 200, body = List<PullRequestView>)))]
+pub async fn pull_list(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<List<PullRequestView>>> {
+    let id: SessionId = parse("id", &id)?;
+    app.sessions.record(id).await?;
+    let page = app.store.pull_requests(None, Some(id), page(None, Some(200))?).await?;
+    Ok(Json(List { items: page.items.iter().map(Into::into).collect(), next: page.next }))
+}
+
+/// One pull request by its number: what the local forge's addresses lead to.
+#[utoipa::path(get, path = "/v1/pull-requests/{owner}/{name}/{number}", tag = "pull requests", responses((status = 200, body = PullRequestView)))]
+pub async fn pull_read(
+    State(app): Hotbed,
+    Path((owner, name, number)): Path<(String, String, u64)>,
+) -> ApiResult<Json<PullRequestView>> {
+    let repo: RepoName = parse("repo", &format!("{owner}/{name}"))?;
+    let mut after = None;
+    loop {
+        let found = app.store.pull_requests(Some(&repo), None, page(after, Some(200))?).await?;
+        if let Some(record) = found.items.iter().find(|r| r.number == Some(number)) {
+            return Ok(Json(record.into()));
+        }
+        after = found.next;
+        if after.is_none() {
+            return Err(Error::not_found(format!("{repo} has no pull request {number}")).into());
+        }
+    }
+}
+
+/// For routes that need a live session.
+pub(super) async fn live(app: &Arc<App>, id: &str) -> Result<Arc<crate::sessions::Session>> {
+    app.sessions.require(parse("id", id)?).await
+}

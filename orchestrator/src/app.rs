@@ -1,0 +1,543 @@
+//! The composition root: opens the store, takes up what lives, connects the parts and sets them going. Start-up is
+//! recovery: the same reconcilers that run later run first here.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use docker::rootfs::RootfsCache;
+use docker::{DockerBackend, DockerConfig};
+use domain::ports::{Backend, Forge, Mirrors};
+use domain::{Error, InstanceId, RepoSpec, Result, SessionState, SharedClock, SystemClock};
+use git::{Gateway, GatewayOptions, LocalForge, MirrorOptions, MirrorSet, Remote};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use store::{BuildLogs, SessionLogs, Store};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::builds::{self, Builds};
+use crate::captures::Captures;
+use crate::fleet::{Fleet, Gatekeeper};
+use crate::idempotency::Idempotency;
+use crate::ledger::StoreLedger;
+use crate::metrics::{Metrics, OfRepo, OfState};
+use crate::pools::Pools;
+use crate::pulls::Pulls;
+use crate::relay::Relay;
+use crate::repos::Repos;
+use crate::sessions::{self, Session, Sessions};
+use crate::tasks::Tasks;
+use crate::warmups::Warmups;
+use crate::{agent_binary, links};
+
+/// How often records and engine are compared when nothing pokes.
+const RECONCILE_EVERY: Duration = Duration::from_secs(15);
+/// How long a start waits for the engine: agents and clients want to be served meanwhile (F47).
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+/// How often deadlines are looked at.
+const REAP_EVERY: Duration = Duration::from_secs(1);
+
+/// How long requests that are under way may take to end at shutdown.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Which engine sandboxes run on.
+pub enum Engine {
+    Docker(config::DockerSettings),
+    /// One that is given, with where its sandboxes find the shared directory. For tests and benchmarks.
+    Given(Arc<dyn Backend>),
+}
+
+/// What a server is started with.
+pub struct Options {
+    pub state_dir: PathBuf,
+    pub repos: Vec<RepoSpec>,
+    pub engine: Engine,
+    /// The agent's binary; looked for when not given.
+    pub agent: Option<Vec<u8>>,
+    /// Where the API will be reached, for addresses that Hotbed hands out.
+    pub base_url: String,
+    pub clock: SharedClock,
+    /// Where root filesystems made from packages are kept; in the state directory when not given.
+    pub cache_dir: Option<PathBuf>,
+    /// Whether schedules cause builds. A test may want to cause them itself.
+    pub schedules: bool,
+}
+
+impl Options {
+    pub fn new(state_dir: impl Into<PathBuf>, repos: Vec<RepoSpec>, engine: Engine) -> Self {
+        Self {
+            state_dir: state_dir.into(),
+            repos,
+            engine,
+            agent: None,
+            base_url: "http://127.0.0.1:7070".into(),
+            clock: Arc::new(SystemClock),
+            cache_dir: None,
+            schedules: true,
+        }
+    }
+}
+
+/// A running Hotbed.
+pub struct App {
+    pub fleet: Arc<Fleet>,
+    pub sessions: Arc<Sessions>,
+    pub warmups: Arc<Warmups>,
+    pub pools: Arc<Pools>,
+    pub builds: Arc<Builds>,
+    pub captures: Arc<Captures>,
+    pub pulls: Arc<Pulls>,
+    pub repos: Arc<Repos>,
+    pub mirrors: MirrorSet,
+    pub store: Store,
+    pub session_logs: SessionLogs,
+    pub idempotency: Arc<Idempotency>,
+    pub metrics: Arc<Metrics>,
+    pub clock: SharedClock,
+    pub stop: CancellationToken,
+    pub api_key: String,
+    pub(crate) api_key_hash: [u8; 32],
+    pub reconcile_poke: Arc<Notify>,
+    tasks: Tasks,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("App")
+    }
+}
+
+impl App {
+    /// Starts everything but the HTTP listener. Fails before anything is touched where the state directory is taken,
+    /// is newer, or can't be used.
+    pub async fn start(options: Options) -> Result<Arc<Self>> {
+        let clock = options.clock.clone();
+        let (store, loaded) = Store::open(&options.state_dir, clock.clone()).await?;
+        let api_key = api_key(&options.state_dir)?;
+        let session_logs = SessionLogs::open(&options.state_dir, clock.clone())?;
+        let build_logs = BuildLogs::open(&options.state_dir)?;
+        let name = if matches!(options.engine, Engine::Docker(_)) { "docker" } else { "given" };
+        let metrics = Arc::new(Metrics::new(name));
+        let stop = CancellationToken::new();
+
+        let run_dir = options.state_dir.join("run");
+        let (backend, shared): (Arc<dyn Backend>, PathBuf) = match options.engine {
+            Engine::Given(backend) => (backend, run_dir.join("shared")),
+            Engine::Docker(settings) => {
+                let backend =
+                    connect_docker(&settings, store.instance(), store.secret(), &run_dir, &metrics)?;
+                let shared = backend.shared_dir();
+                let keep = loaded.sandboxes.iter().map(|s| s.id).collect();
+                backend.sweep_run_dirs(&keep).await?;
+                (Arc::new(backend), shared)
+            }
+        };
+        std::fs::create_dir_all(&shared)
+            .map_err(|e| Error::permanent(format!("make {}", shared.display())).caused_by(e))?;
+        let agent = options.agent.map_or_else(agent_binary::find, Ok)?;
+        agent_binary::install(&agent, &shared)?;
+
+        let remotes = remotes(&options.repos);
+        let mirrors =
+            MirrorSet::open(options.state_dir.join("mirrors"), remotes, MirrorOptions::default()).await?;
+        let port: Arc<dyn Mirrors> = Arc::new(mirrors.clone());
+        let repos = Repos::new(options.repos, loaded.images);
+        for spec in repos.all() {
+            metrics.announce_repo(&spec.name);
+        }
+
+        let dial = format!("unix:{}", domain::wire::SOCKET_PATH);
+        let (fleet, events) =
+            Fleet::new(backend, store.clone(), clock.clone(), metrics.clone(), dial, loaded.sandboxes);
+        let idempotency = Idempotency::new(loaded.idempotency, clock.clone());
+        let warmups = Warmups::new(
+            fleet.clone(),
+            repos.clone(),
+            port.clone(),
+            store.clone(),
+            clock.clone(),
+            metrics.clone(),
+            loaded.warmups,
+        );
+        let sessions = Sessions::new(
+            sessions::Parts {
+                fleet: fleet.clone(),
+                repos: repos.clone(),
+                mirrors: port.clone(),
+                warmups: warmups.clone(),
+                store: store.clone(),
+                logs: session_logs.clone(),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+                idempotency: idempotency.clone(),
+            },
+            loaded.sessions,
+            stop.clone(),
+        );
+        let pools = Pools::new(fleet.clone(), repos.clone(), clock.clone(), metrics.clone());
+        let cache = options.cache_dir.unwrap_or_else(|| options.state_dir.join("bases"));
+        let builds = Builds::new(builds::Parts {
+            fleet: fleet.clone(),
+            repos: repos.clone(),
+            mirrors: port.clone(),
+            rootfs: Arc::new(RootfsCache::new(cache)),
+            store: store.clone(),
+            logs: build_logs,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        });
+        builds.recover(loaded.builds).await?;
+        let captures = Captures::new(fleet.clone(), repos.clone(), store.clone(), clock.clone());
+        let ledger = Arc::new(StoreLedger(store.clone()));
+        let forge: Arc<dyn Forge> =
+            Arc::new(LocalForge::new(port.clone(), ledger, clock.clone(), options.base_url));
+        let pulls = Pulls::new(
+            forge,
+            store.clone(),
+            session_logs.clone(),
+            clock.clone(),
+            metrics.clone(),
+            loaded.pull_requests,
+        );
+        let gateway = Gateway::new(mirrors.clone(), gateway_options(&sessions));
+        fleet.set_relay(Arc::new(Relay::new(gateway, sessions.clone())));
+
+        let listener = links::bind(&shared.join("hotbed.sock"))?;
+        tokio::spawn(links::serve(listener, Arc::new(Gatekeeper(fleet.clone())), stop.clone()));
+
+        let api_key_hash = Sha256::digest(api_key.as_bytes()).into();
+        let tasks = Tasks::new(metrics.clone(), clock.clone(), stop.clone());
+        let app = Arc::new(Self {
+            fleet,
+            sessions,
+            warmups,
+            pools,
+            builds,
+            captures,
+            pulls,
+            repos,
+            mirrors,
+            store,
+            session_logs,
+            idempotency,
+            metrics,
+            clock,
+            stop,
+            api_key,
+            api_key_hash,
+            reconcile_poke: Arc::default(),
+            tasks,
+        });
+        app.drop_leftovers().await;
+        // What can't be compared now, because the engine is down, is compared when it is up again.
+        let first = tokio::time::timeout(FIRST_LOOK, app.reconcile()).await;
+        if let Err(e) = first.unwrap_or_else(|_| Err(Error::timeout("compare records and engine"))) {
+            warn!(error = %e.chain(), "the engine does not answer yet");
+        }
+        app.sessions.start(events);
+        app.start_tasks(options.schedules);
+        Ok(app)
+    }
+
+    /// Sandboxes of builds that an earlier process ran: their builds are over.
+    async fn drop_leftovers(&self) {
+        for record in self.fleet.records() {
+            if matches!(record.purpose, domain::Purpose::Build(_) | domain::Purpose::Check(_))
+                && let Err(e) = self.fleet.stop(record.id, "its build was interrupted by a restart").await
+            {
+                warn!(sandbox = %record.id, error = %e.chain(), "could not stop a build's sandbox");
+            }
+        }
+    }
+
+    async fn reconcile(&self) -> Result<()> {
+        let repos = self.repos.clone();
+        let report = self.fleet.reconcile(&move |name| repos.get(name)).await?;
+        if report.adopted + report.removed_orphans + report.lost + report.restarted + report.overdue > 0 {
+            info!(%report, "records and engine compared");
+        }
+        Ok(())
+    }
+
+    fn start_tasks(self: &Arc<Self>, schedules: bool) {
+        let never = || Arc::new(Notify::new());
+        let me = self.clone();
+        self.tasks.run("reconcile", RECONCILE_EVERY, self.reconcile_poke.clone(), move || {
+            let me = me.clone();
+            async move { me.reconcile().await }
+        });
+        let me = self.clone();
+        self.tasks.run("pool_fill", Duration::from_secs(1), self.fleet.pool_poke.clone(), move || {
+            let me = me.clone();
+            async move {
+                me.pools.fill().await;
+                Ok(())
+            }
+        });
+        let me = self.clone();
+        self.tasks.run("session_reap", REAP_EVERY, never(), move || {
+            let me = me.clone();
+            async move {
+                me.sessions.expire().await;
+                me.warmups.expire().await;
+                me.sessions.rescue_kept();
+                me.idempotency.prune();
+                Ok(())
+            }
+        });
+        let me = self.clone();
+        self.tasks.run("outbox_flush", Duration::from_secs(5), never(), move || {
+            let me = me.clone();
+            async move {
+                me.pulls.flush().await;
+                Ok(())
+            }
+        });
+        let me = self.clone();
+        self.tasks.run("capture_collect", Duration::from_secs(60), never(), move || {
+            let me = me.clone();
+            async move { me.captures.collect().await }
+        });
+        let me = self.clone();
+        self.tasks.run("image_drift", Duration::from_secs(60), never(), move || {
+            let me = me.clone();
+            async move { me.drift().await }
+        });
+        if schedules {
+            let me = self.clone();
+            self.tasks.run("image_tick", Duration::from_secs(2), never(), move || {
+                let me = me.clone();
+                async move { me.builds.tick().await }
+            });
+        }
+        // Events only say that a look is worth while (F45).
+        let (fleet, poke, stop) = (self.fleet.clone(), self.reconcile_poke.clone(), self.stop.clone());
+        tokio::spawn(async move {
+            use futures_util::StreamExt;
+            while !stop.is_cancelled() {
+                if let Ok(mut events) = fleet.backend().events().await {
+                    poke.notify_one();
+                    while let Some(Ok(event)) =
+                        tokio::select! { e = events.next() => e, () = stop.cancelled() => None }
+                    {
+                        if event.gone && fleet.get(event.sandbox).is_some() {
+                            poke.notify_one();
+                        }
+                    }
+                }
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(Duration::from_secs(2)) => {}
+                }
+            }
+        });
+    }
+
+    /// How far each image is behind its branch, as of the mirror.
+    async fn drift(&self) -> Result<()> {
+        for spec in self.repos.all() {
+            let Some(image) = self.repos.current_image(&spec.name) else { continue };
+            let Some(tip) = self.mirrors.tip(&spec.name, &spec.branch).await? else { continue };
+            if let Some(behind) = self.mirrors.distance(&spec.name, &image.commit, &tip).await? {
+                let label = OfRepo { repo: spec.name.to_string() };
+                self.metrics.image_commits_behind.get_or_create(&label).set(behind.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the gauges that are read off the present state.
+    pub fn measure(&self) {
+        let now = self.clock.now();
+        for spec in self.repos.all() {
+            if let Some(image) = self.repos.current_image(&spec.name) {
+                let age = now.duration_since(image.created_at).as_secs_f64();
+                self.metrics.image_age.get_or_create(&OfRepo { repo: spec.name.to_string() }).set(age);
+            }
+        }
+        let mut counts = std::collections::HashMap::new();
+        for session in self.sessions.all() {
+            *counts.entry(session.record().state).or_insert(0) += 1;
+        }
+        for state in SessionState::ALL.into_iter().filter(|s| !s.is_end()) {
+            let n = counts.get(&state).copied().unwrap_or(0);
+            self.metrics.sessions.get_or_create(&OfState { state: state.as_str() }).set(n);
+        }
+    }
+
+    /// Why requests can't be served; empty when they can.
+    pub async fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        match tokio::time::timeout(Duration::from_secs(2), self.fleet.backend().probe()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(e)) => reasons.push(format!("the engine: {}", e.chain())),
+            Err(_) => reasons.push("the engine does not answer".into()),
+        }
+        if self.stop.is_cancelled() {
+            reasons.push("shutting down".into());
+        }
+        reasons
+    }
+
+    /// Puts new specs of the repos in force. Sessions and members that exist keep what they were started with; images
+    /// and pool follow at their next look.
+    pub fn reconfigure(&self, specs: Vec<RepoSpec>) {
+        self.mirrors.set_remotes(remotes(&specs));
+        for spec in &specs {
+            self.metrics.announce_repo(&spec.name);
+        }
+        self.repos.replace(specs);
+        self.fleet.pool_poke.notify_one();
+    }
+
+    /// A line for a session's log.
+    pub fn logs(&self, session: &Session, kind: &'static str, data: Value) {
+        sessions::post(&self.session_logs, session.id, kind, data);
+    }
+
+    /// Serves the API until the server stops.
+    pub async fn serve(self: &Arc<Self>, listener: TcpListener) -> Result<()> {
+        let router = crate::api::router(self.clone());
+        let stop = self.stop.clone();
+        let listener = NoDelay(listener);
+        let stopping = stop.clone();
+        let served =
+            axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await });
+        // Streams that clients follow may never end by themselves; they can go on after the next start.
+        let patience = async move {
+            stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            served = served.into_future() => served.map_err(|e| Error::permanent("serve the API").caused_by(e)),
+            () = patience => Ok(()),
+        }
+    }
+
+    /// Stops this process's work and leaves sandboxes, sessions and pool as they are: the next start takes them up.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        let quiet = async {
+            self.tasks.quiet().await;
+            self.sessions.quiet().await;
+            self.builds.quiet().await;
+            self.fleet.quiet().await;
+        };
+        if tokio::time::timeout(Duration::from_secs(30), quiet).await.is_err() {
+            warn!("some work did not end within 30 s of the shutdown; a restart resumes it");
+        }
+        self.session_logs.clone().close().await;
+        self.store.clone().close().await;
+    }
+
+    /// Removes everything this instance has in the engine, then shuts down. For `demo` and tests.
+    pub async fn tear_down(self: &Arc<Self>, keep_bases: bool) -> Result<()> {
+        self.stop.cancel();
+        self.tasks.quiet().await;
+        self.builds.quiet().await;
+        self.sessions.quiet().await;
+        self.fleet.quiet().await;
+        let backend = self.fleet.backend();
+        for sandbox in backend.list().await? {
+            backend.stop(sandbox.id).await?;
+        }
+        self.captures.remove_all(keep_bases).await?;
+        backend.dispose().await?;
+        self.shutdown().await;
+        Ok(())
+    }
+}
+
+fn connect_docker(
+    settings: &config::DockerSettings,
+    instance: InstanceId,
+    secret: [u8; 32],
+    run_dir: &Path,
+    metrics: &Arc<Metrics>,
+) -> Result<DockerBackend> {
+    let mut docker = DockerConfig::new(instance, secret, run_dir);
+    docker.host = settings.host.clone();
+    docker.runtime = settings.runtime.clone();
+    let metrics = metrics.clone();
+    docker.on_call = Some(Arc::new(move |call, took, failed| {
+        metrics.backend_called(call, took);
+        if let Some(kind) = failed {
+            metrics.backend_error(kind);
+        }
+    }));
+    DockerBackend::connect(docker)
+}
+
+fn gateway_options(sessions: &Arc<Sessions>) -> GatewayOptions {
+    let sessions = Arc::downgrade(sessions);
+    GatewayOptions {
+        on_push: Some(Arc::new(move |push| {
+            if let Some(sessions) = sessions.upgrade() {
+                sessions.pushed(&push);
+            }
+        })),
+        ..GatewayOptions::default()
+    }
+}
+
+fn remotes(specs: &[RepoSpec]) -> Vec<Remote> {
+    specs.iter().map(|s| Remote { repo: s.name.clone(), url: s.url.clone() }).collect()
+}
+
+/// The API key of this installation, made at the first start, readable by its owner alone.
+fn api_key(dir: &Path) -> Result<String> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = dir.join("api.key");
+    let context = |what: &str| format!("{what} {}", path.display());
+    match std::fs::read_to_string(&path) {
+        Ok(key) if key.trim().len() >= 32 => return Ok(key.trim().to_owned()),
+        Ok(_) => {
+            return Err(Error::invalid(format!(
+                "{} holds no key: remove it, and a new one is made",
+                path.display()
+            )));
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(Error::permanent(context("read")).caused_by(e)),
+    }
+    let key = format!("hbk_{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    let write = || {
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        writeln!(file, "{key}")?;
+        file.sync_all()
+    };
+    write().map_err(|e| Error::permanent(context("write")).caused_by(e))?;
+    Ok(key)
+}
+
+/// Answers are small and wanted at once: Nagle's algorithm would hold them back.
+struct NoDelay(TcpListener);
+
+impl axum::serve::Listener for NoDelay {
+    type Io = tokio::net::TcpStream;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            match self.0.accept().await {
+                Ok((stream, address)) => {
+                    let _ = stream.set_nodelay(true);
+                    return (stream, address);
+                }
+                Err(e) => {
+                    warn!(error = %e, "accepting a client failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}

@@ -1,0 +1,221 @@
+//! What the engine keeps for us: images and snapshots. Rows say what may exist; the engine's list says what does;
+//! the collector removes what no row wants (F23).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::ports::{Backend, CaptureKind, ObservedCapture};
+use domain::{
+    Digest, Error, ErrorKind, ImageRecord, ImageState, Result, SharedClock, SnapshotId, SnapshotRecord,
+    SnapshotState,
+};
+use snapshots::RetentionPolicy;
+use store::{Page, SnapshotFilter, Store, Tx};
+use tracing::{debug, info, warn};
+
+use crate::fleet::Fleet;
+use crate::repos::Repos;
+
+/// How long sessions' snapshots are kept.
+const RETENTION: RetentionPolicy =
+    RetentionPolicy { keep_per_session: 3, max_age: Duration::from_secs(30 * 24 * 3600) };
+
+pub struct Captures {
+    fleet: Arc<Fleet>,
+    repos: Arc<Repos>,
+    store: Store,
+    backend: Arc<dyn Backend>,
+    clock: SharedClock,
+}
+
+impl std::fmt::Debug for Captures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Captures")
+    }
+}
+
+impl Captures {
+    pub fn new(fleet: Arc<Fleet>, repos: Arc<Repos>, store: Store, clock: SharedClock) -> Arc<Self> {
+        let backend = fleet.backend().clone();
+        Arc::new(Self { fleet, repos, store, backend, clock })
+    }
+
+    /// What living sandboxes were started from.
+    fn in_use(&self) -> HashSet<Digest> {
+        self.fleet.records().into_iter().map(|r| r.source).collect()
+    }
+
+    async fn all_snapshots(&self) -> Result<Vec<SnapshotRecord>> {
+        let mut all = Vec::new();
+        let mut page = Page { after: None, limit: 200 };
+        loop {
+            let found = self.store.snapshots(SnapshotFilter::default(), page).await?;
+            all.extend(found.items);
+            match found.next {
+                Some(next) => page = Page { after: Some(next), limit: 200 },
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// One run: images beyond `keep`, and captures that no row knows.
+    pub async fn collect(&self) -> Result<()> {
+        // The engine's list first, the rows after it: a row is always there before its capture, so what has none
+        // now never had one.
+        let listed = self.backend.list_captures().await?;
+        let in_use = self.in_use();
+        for spec in self.repos.all() {
+            let images = self.repos.images(&spec.name);
+            for id in image_builder::collect(&images, spec.image.keep, &in_use) {
+                if let Some(image) = images.iter().find(|i| i.id == id) {
+                    self.remove_image(image.clone()).await?;
+                }
+            }
+        }
+        for image in self.repos.all_images() {
+            if matches!(image.state, ImageState::Removing | ImageState::Rejected)
+                && !in_use.contains(&image.digest)
+            {
+                self.remove_image(image).await?;
+            }
+        }
+        let snapshots = self.all_snapshots().await?;
+        for snapshot in snapshots.iter().filter(|s| s.state == SnapshotState::Removing) {
+            self.finish_snapshot(snapshot.clone()).await?;
+        }
+        let now = self.clock.now();
+        for snapshot in snapshots.iter().filter(|s| s.state == SnapshotState::Capturing && s.deadline < now) {
+            // The process that took it died, or it has just ended: the row as it stands now tells which.
+            let Some(now) = self.store.snapshot(snapshot.id).await? else { continue };
+            if now.state != SnapshotState::Capturing {
+                continue;
+            }
+            let failed = SnapshotRecord {
+                state: SnapshotState::Failed,
+                error: Some("it was interrupted".into()),
+                ..now
+            };
+            self.store.commit(Tx::new().snapshot(&failed)).await?;
+        }
+        for id in snapshots::collect(now, &snapshots, &RETENTION, &in_use) {
+            match self.remove_snapshot(id).await {
+                Ok(()) => info!(snapshot = %id, "snapshot removed"),
+                Err(e) => debug!(snapshot = %id, error = %e.chain(), "a snapshot stays for now"),
+            }
+        }
+        self.sweep(listed).await
+    }
+
+    /// Captures of ours that stand for no row: a build or a snapshot that failed half way.
+    async fn sweep(&self, listed: Vec<ObservedCapture>) -> Result<()> {
+        // In this order: a build ends only after its image's row stands, so one of the two looks sees it.
+        let building: HashSet<_> =
+            listed.iter().filter(|c| self.fleet.is_building(&c.name)).map(|c| c.digest.clone()).collect();
+        let images: HashSet<_> = self.repos.all_images().into_iter().map(|i| i.digest).collect();
+        let in_use = self.in_use();
+        for capture in listed {
+            let wanted = match capture.kind {
+                CaptureKind::Base => true,
+                CaptureKind::Image => images.contains(&capture.digest) || building.contains(&capture.digest),
+                CaptureKind::Snapshot => {
+                    match capture.name.parse() {
+                        // One that a crash interrupted is taken again under the same name: what was taken before
+                        // is left without a row (F31).
+                        Ok(id) => self.store.snapshot(id).await?.is_some_and(|s| match s.state {
+                            SnapshotState::Capturing => true,
+                            SnapshotState::Ready => s.digest.as_ref() == Some(&capture.digest),
+                            SnapshotState::Failed | SnapshotState::Removing => false,
+                        }),
+                        Err(_) => false,
+                    }
+                }
+            };
+            if wanted || in_use.contains(&capture.digest) {
+                continue;
+            }
+            match self.backend.remove_capture(&capture.digest).await {
+                Ok(()) => info!(
+                    digest = capture.digest.short(),
+                    kind = capture.kind.as_str(),
+                    "removed a capture without a row"
+                ),
+                Err(e) => {
+                    debug!(digest = capture.digest.short(), error = %e.chain(), "a capture without a row stays for now")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Row, deed, row. What still stands on it makes it wait.
+    async fn remove_image(&self, mut image: ImageRecord) -> Result<()> {
+        if image.state != ImageState::Removing {
+            image.state = ImageState::Removing;
+            self.store.commit(Tx::new().image(&image)).await?;
+            self.repos.put_images(std::slice::from_ref(&image));
+        }
+        match self.backend.remove_capture(&image.digest).await {
+            Ok(()) => {
+                self.store.commit(Tx::new().remove_image(image.id)).await?;
+                self.repos.remove_image(&image.repo, image.id);
+                info!(image = %image.id, repo = %image.repo, "image removed");
+                Ok(())
+            }
+            Err(e) if e.kind() == ErrorKind::Conflict => {
+                debug!(image = %image.id, "something still stands on this image");
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Removes a snapshot for good, on its owner's word.
+    ///
+    /// Errors: `NotFound`; `Conflict` while a sandbox or a capture stands on it.
+    pub async fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
+        let snapshot = self.store.snapshot(id).await?;
+        let mut snapshot = snapshot.ok_or_else(|| Error::not_found(format!("there is no snapshot {id}")))?;
+        match snapshot.state {
+            SnapshotState::Capturing => return Err(Error::conflict(format!("snapshot {id} is being taken"))),
+            SnapshotState::Ready if snapshot.digest.as_ref().is_some_and(|d| self.in_use().contains(d)) => {
+                return Err(Error::conflict(format!("a session that runs was started from snapshot {id}")));
+            }
+            _ => {}
+        }
+        snapshot.state = SnapshotState::Removing;
+        self.store.commit(Tx::new().snapshot(&snapshot)).await?;
+        self.finish_snapshot(snapshot).await
+    }
+
+    async fn finish_snapshot(&self, snapshot: SnapshotRecord) -> Result<()> {
+        if let Some(digest) = &snapshot.digest
+            && let Err(e) = self.backend.remove_capture(digest).await
+        {
+            if e.kind() == ErrorKind::Conflict {
+                warn!(snapshot = %snapshot.id, "something still stands on a snapshot that is to go");
+                return Ok(());
+            }
+            return Err(e);
+        }
+        self.store.commit(Tx::new().remove_snapshot(snapshot.id)).await
+    }
+
+    /// Removes everything: for `demo` and tests, which leave nothing behind. Bases stay when `keep_bases`.
+    pub async fn remove_all(&self, keep_bases: bool) -> Result<()> {
+        // Children first: an image can't go before what was captured on it.
+        for _ in 0..20 {
+            let mut left = self.backend.list_captures().await?;
+            left.retain(|c| !(keep_bases && c.kind == CaptureKind::Base));
+            if left.is_empty() {
+                return Ok(());
+            }
+            for capture in left {
+                if let Err(e) = self.backend.remove_capture(&capture.digest).await {
+                    debug!(digest = capture.digest.short(), error = %e.chain(), "not yet removable");
+                }
+            }
+        }
+        Err(Error::conflict("some captures could not be removed"))
+    }
+}

@@ -1,0 +1,370 @@
+//! The command line. `serve` and `demo` are the server; everything else is a client of its API.
+
+mod build;
+mod doctor;
+mod output;
+mod session;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use domain::{Error, Result};
+use serde_json::Value;
+
+use crate::api::types::{List, PoolView, RepoView, SnapshotView};
+use crate::app::{App, Engine, Options};
+use crate::client::Client;
+use output::{Out, ago, bytes, short};
+
+/// Ready development environments for background coding agents, self-hosted.
+#[derive(Parser)]
+#[command(name = "hotbed", version, propagate_version = true)]
+struct Cli {
+    /// The configuration file.
+    #[arg(long, short, global = true, env = "HOTBED_CONFIG", default_value = "/etc/hotbed/hotbed.yaml")]
+    config: PathBuf,
+    /// Where the server is; from the configuration when not given.
+    #[arg(long, global = true, env = "HOTBED_ADDRESS")]
+    address: Option<String>,
+    /// The API key; `api.key` in the state directory when not given.
+    #[arg(long, global = true, env = "HOTBED_KEY", hide_env_values = true)]
+    key: Option<String>,
+    /// JSON instead of tables.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server.
+    Serve,
+    /// Walk through the whole job once, on a real project, and leave nothing behind.
+    Demo(crate::demo::Args),
+    /// Look at what is missing and how to mend it.
+    Doctor,
+    /// The configuration file.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Repos with their image and pool.
+    #[command(subcommand)]
+    Repo(RepoCommand),
+    /// Builds: start one, list them, follow one.
+    #[command(subcommand)]
+    Build(build::BuildCommand),
+    /// Pools: what they want, what they have, and why.
+    #[command(subcommand)]
+    Pool(PoolCommand),
+    /// Sessions: start, use, end.
+    #[command(subcommand)]
+    Session(session::SessionCommand),
+    /// Snapshots of sessions.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// The API's description, OpenAPI 3.1.
+    Openapi,
+    /// Completions for a shell.
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check the file and say every error in it.
+    Check,
+    /// The JSON Schema of the file.
+    Schema,
+}
+
+#[derive(Subcommand)]
+enum RepoCommand {
+    Ls,
+}
+
+#[derive(Subcommand)]
+enum PoolCommand {
+    Ls,
+    /// Why a pool's target is what it is.
+    Explain {
+        repo: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum SnapshotCommand {
+    Ls {
+        #[arg(long)]
+        session: Option<String>,
+    },
+    /// Remove a snapshot for good.
+    Rm { id: String },
+}
+
+/// What a command needs to talk to a server.
+struct Ctx {
+    config: PathBuf,
+    address: Option<String>,
+    key: Option<String>,
+    out: Out,
+}
+
+impl Ctx {
+    /// A client of the server that the configuration (or the flags) name.
+    fn client(&self) -> Result<Client> {
+        let settings = match (&self.address, &self.key) {
+            (Some(_), Some(_)) => None,
+            _ => Some(load(&self.config)?),
+        };
+        let address = match (&self.address, &settings) {
+            (Some(address), _) => address.trim_start_matches("http://").trim_end_matches('/').to_owned(),
+            (None, Some(config)) => listen_address(config)?,
+            (None, None) => return Err(Error::invalid("`--address` is missing")),
+        };
+        let key = match (&self.key, &settings) {
+            (Some(key), _) => key.clone(),
+            (None, Some(config)) => {
+                let path = config.settings().state_dir.join("api.key");
+                std::fs::read_to_string(&path)
+                    .map_err(|e| {
+                        Error::invalid(format!(
+                            "read the API key {} (`hotbed serve` makes it)",
+                            path.display()
+                        ))
+                        .caused_by(e)
+                    })?
+                    .trim()
+                    .to_owned()
+            }
+            (None, None) => return Err(Error::invalid("`--key` is missing")),
+        };
+        Ok(Client::new(address, key))
+    }
+}
+
+fn load(path: &Path) -> Result<config::Config> {
+    config::Config::load(path).map_err(|e| Error::invalid(e.to_string()))
+}
+
+fn listen_address(config: &config::Config) -> Result<String> {
+    match &config.settings().listen {
+        config::ListenAddress::Tcp(address) => Ok(address.to_string()),
+        other => Err(Error::invalid(format!("`listen` is `{other}`: this version listens on TCP only"))),
+    }
+}
+
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let workers = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(e) => {
+                eprintln!("hotbed: can't start: {e}");
+                return ExitCode::FAILURE;
+            }
+        };
+    match runtime.block_on(run(cli)) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("hotbed: {}", e.chain());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<ExitCode> {
+    let ctx = Ctx { config: cli.config, address: cli.address, key: cli.key, out: Out { json: cli.json } };
+    match cli.command {
+        Command::Serve => serve(&ctx).await?,
+        Command::Demo(args) => return crate::demo::run(args).await,
+        Command::Doctor => return doctor::run(&ctx).await,
+        Command::Config(ConfigCommand::Check) => {
+            let config = load(&ctx.config)?;
+            for warning in config.warnings() {
+                eprintln!("{warning}");
+            }
+            println!("{}: good, {} repos", ctx.config.display(), config.repos().len());
+        }
+        Command::Config(ConfigCommand::Schema) => println!("{:#}", config::Config::schema()),
+        Command::Repo(RepoCommand::Ls) => repos(&ctx).await?,
+        Command::Build(command) => return build::run(&ctx, command).await,
+        Command::Pool(PoolCommand::Ls) => pools(&ctx).await?,
+        Command::Pool(PoolCommand::Explain { repo }) => {
+            let pool: PoolView = ctx.client()?.get(&format!("/v1/pools/{repo}")).await?;
+            if ctx.out.json {
+                return ctx.out.print_json(&pool).map(|()| ExitCode::SUCCESS);
+            }
+            println!("{}: target {} because {}", pool.repo, pool.target, pool.why);
+            println!(
+                "  {} warm, {} starting, {} creating, {} of them reserved",
+                pool.warm, pool.starting, pool.creating, pool.reserved
+            );
+            println!("  {}", pool.reason);
+        }
+        Command::Session(command) => return session::run(&ctx, command).await,
+        Command::Snapshot(SnapshotCommand::Ls { session }) => {
+            let query = session.map_or(String::new(), |s| format!("?session={s}"));
+            let list: List<SnapshotView> = ctx.client()?.get(&format!("/v1/snapshots{query}")).await?;
+            ctx.out.table(
+                &["SNAPSHOT", "SESSION", "REPO", "KIND", "STATE", "COMMIT", "SIZE", "AGE"],
+                &list.items,
+                |s| {
+                    vec![
+                        s.id.clone(),
+                        s.session.clone(),
+                        s.repo.clone(),
+                        s.kind.clone(),
+                        s.state.clone(),
+                        short(s.commit.as_deref()),
+                        s.size.map_or("-".into(), bytes),
+                        ago(s.created_at),
+                    ]
+                },
+            )?;
+        }
+        Command::Snapshot(SnapshotCommand::Rm { id }) => {
+            let _: Value = ctx.client()?.delete(&format!("/v1/snapshots/{id}")).await?;
+            println!("{id} removed");
+        }
+        Command::Openapi => {
+            let text = crate::api::openapi()
+                .to_pretty_json()
+                .map_err(|e| Error::permanent("write OpenAPI").caused_by(e))?;
+            println!("{text}");
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "hotbed", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn repos(ctx: &Ctx) -> Result<()> {
+    let list: List<RepoView> = ctx.client()?.get("/v1/repos").await?;
+    ctx.out.table(&["REPO", "BRANCH", "IMAGE", "COMMIT", "IMAGE AGE", "POOL", "BUILD"], &list.items, |r| {
+        vec![
+            r.name.clone(),
+            r.branch.clone(),
+            r.image.as_ref().map_or("-".into(), |i| format!("gen {}", i.generation)),
+            short(r.image.as_ref().map(|i| i.commit.as_str())),
+            r.image.as_ref().map_or("-".into(), |i| ago(i.created_at)),
+            r.pool.as_ref().map_or("-".into(), |p| format!("{}/{}", p.warm, p.target)),
+            r.build.as_ref().map_or("-".into(), |b| match &b.phase {
+                Some(phase) => format!("{} ({phase})", b.state),
+                None => b.state.clone(),
+            }),
+        ]
+    })
+}
+
+async fn pools(ctx: &Ctx) -> Result<()> {
+    let list: List<PoolView> = ctx.client()?.get("/v1/pools").await?;
+    ctx.out.table(&["REPO", "TARGET", "WARM", "STARTING", "RESERVED", "STATE"], &list.items, |p| {
+        vec![
+            p.repo.clone(),
+            p.target.to_string(),
+            p.warm.to_string(),
+            (p.starting + p.creating).to_string(),
+            p.reserved.to_string(),
+            p.reason.clone(),
+        ]
+    })
+}
+
+/// Logging as the environment asks for it: `HOTBED_LOG` filters, `HOTBED_LOG_FORMAT=json` for machines.
+pub fn log_to_stderr(default: &str) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("HOTBED_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let done = if std::env::var("HOTBED_LOG_FORMAT").is_ok_and(|f| f == "json") {
+        builder.json().try_init()
+    } else {
+        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+    };
+    // Somebody else has set it up already: theirs stands.
+    let _ = done;
+}
+
+async fn serve(ctx: &Ctx) -> Result<()> {
+    log_to_stderr("info");
+    let config = load(&ctx.config)?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let settings = config.settings();
+    let address = listen_address(&config)?;
+    let mut options =
+        Options::new(&settings.state_dir, config.repos().to_vec(), Engine::Docker(settings.docker.clone()));
+    options.base_url = format!("http://{address}");
+    let app = App::start(options).await?;
+    let listener = tokio::net::TcpListener::bind(&address)
+        .await
+        .map_err(|e| Error::permanent(format!("listen on {address}")).caused_by(e))?;
+    tracing::info!(%address, repos = config.repos().len(), "Hotbed is up");
+    let stop = app.stop.clone();
+    tokio::spawn(async move {
+        stop_signal().await;
+        tracing::info!("stopping; sandboxes and sessions stay, the next start takes them up");
+        stop.cancel();
+    });
+    let reloading = tokio::spawn(reload(ctx.config.clone(), config, app.clone()));
+    app.serve(listener).await?;
+    reloading.abort();
+    app.shutdown().await;
+    Ok(())
+}
+
+/// Puts a changed configuration in force, at SIGHUP or when the file changes. A bad one is refused with its lines and
+/// the old one stays.
+async fn reload(path: PathBuf, mut present: config::Config, app: std::sync::Arc<App>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    let changed_at = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    let mut seen = changed_at(&path);
+    loop {
+        let asked = tokio::select! {
+            _ = hangup.recv() => true,
+            () = tokio::time::sleep(std::time::Duration::from_secs(2)) => false,
+        };
+        let now = changed_at(&path);
+        if !asked && now == seen {
+            continue;
+        }
+        seen = now;
+        let new = match load(&path) {
+            Ok(new) => new,
+            Err(e) => {
+                tracing::error!(
+                    "the new configuration is refused, the old one stays in force:\n{}",
+                    e.chain()
+                );
+                continue;
+            }
+        };
+        let diff = new.diff(&present);
+        if diff.is_empty() {
+            continue;
+        }
+        tracing::info!("the configuration changed:\n{diff}");
+        if diff.needs_restart() {
+            tracing::warn!("some of it needs a restart to take effect");
+        }
+        app.reconfigure(new.repos().to_vec());
+        present = new;
+    }
+}
+
+/// Returns at SIGINT or SIGTERM.
+pub async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut term) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = term.recv() => {}
+        },
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}

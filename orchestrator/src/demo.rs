@@ -1,0 +1,121 @@
+//! `hotbed demo`: the whole job once, for real, through the public API; then everything it made is removed.
+
+mod project;
+mod walk;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use domain::{Error, Result};
+use git::hosting::GitHost;
+
+use crate::app::{App, Engine, Options};
+use crate::cli::{log_to_stderr, stop_signal};
+use crate::client::Client;
+use project::Project;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A repository of yours instead of the demo's own; it is cloned, and never pushed to.
+    #[arg(long, requires = "base")]
+    repo: Option<String>,
+    /// The image reference that `--repo` is built on. It must have git.
+    #[arg(long, requires = "repo")]
+    base: Option<String>,
+    /// The first repo of this configuration file, with its recipe.
+    #[arg(long = "from", conflicts_with = "repo")]
+    from: Option<PathBuf>,
+    /// Stay up after the pool is filled, for you to look around.
+    #[arg(long)]
+    stay: bool,
+    /// Where files that a second demo can use again are kept.
+    #[arg(long, env = "HOTBED_DEMO_CACHE")]
+    cache: Option<PathBuf>,
+}
+
+pub async fn run(args: Args) -> Result<ExitCode> {
+    log_to_stderr("warn");
+    let dir = tempdir()?;
+    stage(&args, &dir.0).await.map(|()| ExitCode::SUCCESS)
+}
+
+/// A directory that goes with its holder.
+struct Dir(PathBuf);
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("could not remove {}: {e}", self.0.display());
+        }
+    }
+}
+
+fn tempdir() -> Result<Dir> {
+    let dir = std::env::temp_dir().join(format!("hotbed-demo-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)
+        .map_err(|e| Error::permanent(format!("make {}", dir.display())).caused_by(e))?;
+    Ok(Dir(dir))
+}
+
+async fn stage(args: &Args, dir: &std::path::Path) -> Result<()> {
+    let cache = args.cache.clone().unwrap_or_else(|| dir.join("cache"));
+    let cache =
+        std::path::absolute(cache).map_err(|e| Error::invalid("find the demo's cache").caused_by(e))?;
+    let host = GitHost::start(dir.join("upstream")).await?;
+    let project = match (&args.repo, &args.base, &args.from) {
+        (Some(repo), Some(base), _) => Project::of_url(&host, repo, base).await?,
+        (_, _, Some(file)) => Project::of_config(&host, file).await?,
+        _ => Project::of_registry(&host, &cache).await?,
+    };
+    println!("project  {} at {}: {}", project.spec.name, host.url(&project.spec.name), project.what);
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .map_err(|e| Error::permanent("listen for the demo").caused_by(e))?;
+    let address = listener.local_addr().map_err(|e| Error::permanent("listen for the demo").caused_by(e))?;
+    let mut options =
+        Options::new(dir.join("state"), vec![project.spec.clone()], Engine::Docker(project.docker.clone()));
+    options.cache_dir = Some(cache.join("bases"));
+    options.base_url = format!("http://{address}");
+    options.schedules = false;
+    let app = App::start(options).await?;
+    let served = {
+        let app = app.clone();
+        tokio::spawn(async move { app.serve(listener).await })
+    };
+    let client = Client::new(address.to_string(), app.api_key.clone());
+    let state = dir.join("state");
+    let walked = tokio::select! {
+        walked = play(args, &app, &client, &host, &project, &state) => walked,
+        () = stop_signal() => {
+            println!("\nstopping");
+            if args.stay { Ok(()) } else { Err(Error::gone("stopped by a signal")) }
+        }
+    };
+    let torn = app.tear_down(false).await;
+    let _ = served.await;
+    host.stop().await;
+    walked.and(torn)
+}
+
+async fn play(
+    args: &Args,
+    app: &Arc<App>,
+    client: &Client,
+    host: &GitHost,
+    project: &Project,
+    state: &std::path::Path,
+) -> Result<()> {
+    let times = walk::prepare(client, project).await?;
+    if !args.stay {
+        return walk::walk(app, client, host, project, times).await;
+    }
+    println!("\nHotbed stays up at http://{}; end it with Ctrl-C. Try:", client.address);
+    println!("  export HOTBED_ADDRESS={} HOTBED_KEY=$(cat {}/api.key)", client.address, state.display());
+    println!(
+        "  hotbed repo ls; id=$(hotbed session new {} --user you); hotbed session shell $id",
+        project.spec.name
+    );
+    std::future::pending().await
+}

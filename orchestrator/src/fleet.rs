@@ -1,0 +1,766 @@
+//! The sandboxes of this instance: their records, their agents' connections, and the one rule of ownership.
+//!
+//! A sandbox is ours while an entry of it stands here. The entry is made, and its row written, before the engine
+//! is asked (F1); it goes when the engine no longer has the sandbox. Pool, sweep and sessions all ask this map and
+//! nothing else (F9). What the engine reports is observed and compared by [`Fleet::reconcile`], which is also what
+//! start-up does: there is no second path after a crash.
+
+mod admission;
+mod reconcile;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use domain::ports::{AgentLink, Backend, StartSandbox};
+use domain::wire::{Boot, RELAY_PORT};
+use domain::{
+    CommitId, Digest, Error, ImageId, ImageRecord, Launch, Purpose, RepoName, RepoSpec, Result, SandboxEvent,
+    SandboxId, SandboxRecord, SandboxState, SessionId, SharedClock, WarmupId,
+};
+use jiff::{SignedDuration, Timestamp};
+use pool::{MissReason, RetireReason, Shelf, Want};
+use sha2::{Digest as _, Sha256};
+use store::{Store, Tx};
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::metrics::Metrics;
+
+pub use reconcile::ReconcileReport;
+
+/// From the row to the agent's first answer; a base that must be unpacked first is not in it.
+pub const START_DEADLINE: Duration = Duration::from_secs(120);
+/// How long a removal may hang before it is tried again.
+const STOP_DEADLINE: Duration = Duration::from_secs(120);
+/// How long a shutdown waits for calls to the engine.
+const QUIET: Duration = Duration::from_secs(5);
+/// A claimed member is replaced this much later: the engine's work is not to be in the way of bind, sync and first
+/// command, and a new member takes longer than that anyway.
+const REPLACE_AFTER: Duration = Duration::from_millis(100);
+/// A warm member without its agent for this long is unhealthy.
+pub const SILENT_FOR: Duration = Duration::from_secs(30);
+
+/// What a sandbox is wanted for.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Its id, where whoever orders must know it before it is made.
+    pub id: Option<SandboxId>,
+    pub source: Digest,
+    pub image: Option<ImageId>,
+    pub commit: Option<CommitId>,
+    pub purpose: Purpose,
+    pub gate_open: bool,
+    /// Only builds reach the network when the repo's sessions don't; `None`: as the repo says.
+    pub network: Option<domain::Network>,
+    pub env: BTreeMap<String, String>,
+}
+
+impl Order {
+    /// A sandbox that users may get, from an image: its gate is shut, its network the repo's.
+    pub fn of_image(image: &ImageRecord, purpose: Purpose, env: BTreeMap<String, String>) -> Self {
+        Self {
+            id: None,
+            source: image.digest.clone(),
+            image: Some(image.id),
+            commit: Some(image.commit.clone()),
+            purpose,
+            gate_open: false,
+            network: None,
+            env,
+        }
+    }
+}
+
+/// The connection of a sandbox, as waiters see it.
+#[derive(Debug, Clone, Default)]
+pub struct Presence {
+    pub link: Option<Arc<dyn AgentLink>>,
+    /// The sandbox is stopping or gone, for this reason; no link will come.
+    pub over: Option<String>,
+    /// When the link was lost, or the record loaded.
+    silent_since: Option<tokio::time::Instant>,
+}
+
+/// One sandbox.
+#[derive(Debug)]
+pub struct Entry {
+    pub id: SandboxId,
+    pub repo: RepoName,
+    pub purpose: Purpose,
+    record: Mutex<SandboxRecord>,
+    presence: watch::Sender<Presence>,
+    /// A call to the engine's `start` is under way in this process.
+    starting: std::sync::atomic::AtomicBool,
+    /// When the engine last said to this process that it has started.
+    started_at: Mutex<Option<tokio::time::Instant>>,
+    /// A call to the engine's `stop` is under way in this process.
+    stopping: std::sync::atomic::AtomicBool,
+    /// Starts of an exited sandbox by this process, and when the last one was.
+    restarts: Mutex<(u32, Option<tokio::time::Instant>)>,
+    /// Its agent showed another token than the record's, and none is connected.
+    refused: std::sync::atomic::AtomicBool,
+}
+
+impl Entry {
+    fn new(record: SandboxRecord) -> Arc<Self> {
+        let silent_since = Some(tokio::time::Instant::now());
+        Arc::new(Self {
+            id: record.id,
+            repo: record.repo.clone(),
+            purpose: record.purpose,
+            record: Mutex::new(record),
+            presence: watch::Sender::new(Presence { silent_since, ..Presence::default() }),
+            starting: std::sync::atomic::AtomicBool::new(false),
+            started_at: Mutex::default(),
+            stopping: std::sync::atomic::AtomicBool::new(false),
+            restarts: Mutex::default(),
+            refused: std::sync::atomic::AtomicBool::new(false),
+        })
+    }
+
+    pub fn record(&self) -> SandboxRecord {
+        self.lock().clone()
+    }
+
+    pub fn state(&self) -> SandboxState {
+        self.lock().state
+    }
+
+    /// The session that holds it.
+    pub fn session(&self) -> Option<SessionId> {
+        self.lock().session
+    }
+
+    pub fn link(&self) -> Option<Arc<dyn AgentLink>> {
+        self.presence.borrow().link.clone()
+    }
+
+    pub fn presence(&self) -> watch::Receiver<Presence> {
+        self.presence.subscribe()
+    }
+
+    /// Whether it is stopping or gone for exactly this reason.
+    pub fn ended_as(&self, reason: &str) -> bool {
+        self.presence.borrow().over.as_deref() == Some(reason)
+    }
+
+    /// Waits for the agent. `Gone` when the sandbox ends first, `Timeout` after `deadline`.
+    pub async fn wait_link(&self, deadline: Duration) -> Result<Arc<dyn AgentLink>> {
+        let mut presence = self.presence.subscribe();
+        let ready =
+            presence.wait_for(|p| p.over.is_some() || p.link.as_ref().is_some_and(|l| !l.is_closed()));
+        match tokio::time::timeout(deadline, ready).await {
+            Ok(Ok(p)) => match (&p.over, &p.link) {
+                (None, Some(link)) => Ok(link.clone()),
+                (over, _) => Err(Error::gone(format!(
+                    "sandbox {} has ended: {}",
+                    self.id,
+                    over.as_deref().unwrap_or("no reason given")
+                ))),
+            },
+            Ok(Err(_)) => Err(Error::gone(format!("sandbox {} has ended", self.id))),
+            Err(_) => {
+                Err(Error::timeout(format!("wait for the agent of {}: nothing within {deadline:?}", self.id)))
+            }
+        }
+    }
+
+    fn started_at(&self) -> Option<tokio::time::Instant> {
+        *self.started_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Whether an exited sandbox may be started again now: at once, then after 2, 4, 8 … seconds, at most 5 minutes.
+    /// The session's own time limit is the way out of one that never stays up (F36).
+    fn may_restart(&self) -> bool {
+        let mut restarts = self.restarts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (count, last) = *restarts;
+        let pause = Duration::from_secs(1 << count.min(8)).min(Duration::from_secs(300));
+        if count > 0 && last.is_some_and(|at| at.elapsed() < pause) {
+            return false;
+        }
+        *restarts = (count + 1, Some(tokio::time::Instant::now()));
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SandboxRecord> {
+        self.record.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A sandbox whose row is not written yet. Put its record into a transaction, then [`Fleet::launch`] it.
+#[must_use = "commit the record, then launch it, or forget it"]
+pub struct Prepared {
+    pub entry: Arc<Entry>,
+    pub record: SandboxRecord,
+    start: StartSandbox,
+}
+
+/// Something the session engine must know of a sandbox.
+#[derive(Debug, Clone)]
+pub enum FleetEvent {
+    /// The agent of a claimed sandbox has connected, for the first time or again.
+    Connected(SandboxId),
+    /// It ended without having been asked to.
+    Lost(SandboxId, String),
+}
+
+pub struct Fleet {
+    backend: Arc<dyn Backend>,
+    store: Store,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+    entries: DashMap<SandboxId, Arc<Entry>>,
+    shelf: Shelf,
+    /// What agents are told to dial.
+    dial: String,
+    events: mpsc::UnboundedSender<FleetEvent>,
+    relay: std::sync::OnceLock<Arc<dyn admission::RelayHandler>>,
+    tasks: TaskTracker,
+    /// The names of the images that builds are making: their captures have no row yet.
+    building: dashmap::DashSet<String>,
+    /// Poked whenever the pool may have to act.
+    pub pool_poke: Arc<tokio::sync::Notify>,
+    /// A poke for what was claimed is on its way.
+    replacing: Arc<std::sync::atomic::AtomicBool>,
+}
+
+pub use admission::{Gatekeeper, RelayHandler};
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fleet({} sandboxes)", self.entries.len())
+    }
+}
+
+impl Fleet {
+    /// Takes up the records that live. Their agents will dial again by themselves.
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        store: Store,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+        dial: String,
+        loaded: Vec<SandboxRecord>,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<FleetEvent>) {
+        let (events, rx) = mpsc::unbounded_channel();
+        let entries = DashMap::new();
+        for record in loaded {
+            entries.insert(record.id, Entry::new(record));
+        }
+        let fleet = Arc::new(Self {
+            backend,
+            store,
+            clock,
+            metrics,
+            entries,
+            shelf: Shelf::default(),
+            dial,
+            events,
+            relay: std::sync::OnceLock::new(),
+            tasks: TaskTracker::new(),
+            building: dashmap::DashSet::new(),
+            pool_poke: Arc::default(),
+            replacing: Arc::default(),
+        });
+        (fleet, rx)
+    }
+
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
+    }
+
+    pub fn get(&self, id: SandboxId) -> Option<Arc<Entry>> {
+        self.entries.get(&id).map(|e| e.value().clone())
+    }
+
+    /// Every record, for plans and views.
+    pub fn records(&self) -> Vec<SandboxRecord> {
+        self.entries.iter().map(|e| e.record()).collect()
+    }
+
+    /// The records for which `wanted` holds: for what runs often and needs few of them.
+    pub fn records_where(&self, wanted: impl Fn(&SandboxRecord) -> bool) -> Vec<SandboxRecord> {
+        let copy = |e: dashmap::mapref::multiple::RefMulti<'_, SandboxId, Arc<Entry>>| {
+            let record = e.lock();
+            wanted(&record).then(|| record.clone())
+        };
+        self.entries.iter().filter_map(copy).collect()
+    }
+
+    /// Pokes the pool a moment after a claim; claims in between share the poke.
+    fn replace_soon(&self) {
+        use std::sync::atomic::Ordering::AcqRel;
+        if self.replacing.swap(true, AcqRel) {
+            return;
+        }
+        let (replacing, poke) = (self.replacing.clone(), self.pool_poke.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(REPLACE_AFTER).await;
+            replacing.swap(false, AcqRel);
+            poke.notify_one();
+        });
+    }
+
+    pub fn entries(&self) -> Vec<Arc<Entry>> {
+        self.entries.iter().map(|e| e.value().clone()).collect()
+    }
+
+    // ------------------------------------------------------------------------------------------ making
+
+    /// Draws up a sandbox: id, token and record. Nothing is written or started yet.
+    pub fn prepare(&self, spec: &RepoSpec, order: Order) -> Prepared {
+        let now = self.clock.now();
+        let id = order.id.unwrap_or_else(SandboxId::new);
+        let (token, token_hash) = new_token();
+        let record = SandboxRecord {
+            id,
+            repo: spec.name.clone(),
+            purpose: order.purpose,
+            state: SandboxState::Creating,
+            image: order.image,
+            source: order.source.clone(),
+            commit: order.commit,
+            engine_id: None,
+            token_hash,
+            session: match order.purpose {
+                Purpose::Session(session) => Some(session),
+                _ => None,
+            },
+            reserved: None,
+            created_at: now,
+            ready_at: None,
+            claimed_at: None,
+            deadline: after(now, START_DEADLINE),
+            reason: None,
+        };
+        let mut env = spec.image.env.clone();
+        env.extend(order.env);
+        let start = StartSandbox {
+            id,
+            repo: spec.name.clone(),
+            source: order.source,
+            resources: spec.resources,
+            network: order.network.unwrap_or_else(|| spec.network.clone()),
+            boot: Boot {
+                sandbox: id,
+                token,
+                dial: self.dial.clone(),
+                workspace: spec.workspace.clone(),
+                gate_open: order.gate_open,
+                relay_port: RELAY_PORT,
+                env,
+            },
+        };
+        let entry = Entry::new(record.clone());
+        entry.starting.store(true, std::sync::atomic::Ordering::Release);
+        self.entries.insert(id, entry.clone());
+        Prepared { entry, record, start }
+    }
+
+    /// The row could not be written: nothing was started, nothing stays.
+    pub fn forget(&self, prepared: Prepared) {
+        self.entries.remove(&prepared.record.id);
+    }
+
+    /// Asks the engine, in the background; the entry's presence tells how it went.
+    pub fn launch(self: &Arc<Self>, prepared: Prepared) {
+        // It may have waited for its turn; its time to start begins now.
+        prepared.entry.lock().deadline = after(self.clock.now(), START_DEADLINE);
+        let fleet = self.clone();
+        self.tasks.spawn(async move { fleet.start(prepared.entry, prepared.start, false).await });
+    }
+
+    /// Writes the row and launches.
+    pub async fn create(self: &Arc<Self>, spec: &RepoSpec, order: Order) -> Result<Arc<Entry>> {
+        let prepared = self.prepare(spec, order);
+        let entry = prepared.entry.clone();
+        if let Err(e) = self.store.commit(Tx::new().sandbox(&prepared.record)).await {
+            self.forget(prepared);
+            return Err(e);
+        }
+        self.launch(prepared);
+        Ok(entry)
+    }
+
+    /// As [`Fleet::create`], held for a warm-up from its first row on.
+    pub async fn create_reserved(
+        self: &Arc<Self>,
+        spec: &RepoSpec,
+        order: Order,
+        warmup: WarmupId,
+    ) -> Result<Arc<Entry>> {
+        let mut prepared = self.prepare(spec, order);
+        prepared.record.reserved = Some(warmup);
+        prepared.entry.lock().reserved = Some(warmup);
+        let entry = prepared.entry.clone();
+        if let Err(e) = self.store.commit(Tx::new().sandbox(&prepared.record)).await {
+            self.forget(prepared);
+            return Err(e);
+        }
+        self.launch(prepared);
+        Ok(entry)
+    }
+
+    /// The tree of an unclaimed member has been brought to `commit`.
+    pub async fn set_commit(&self, entry: &Arc<Entry>, commit: CommitId) -> Result<()> {
+        self.shelf.set_commit(entry.id, commit.clone());
+        let receipt = {
+            let mut record = entry.lock();
+            record.commit = Some(commit);
+            self.store.submit(Tx::new().sandbox(&record))
+        };
+        receipt.await
+    }
+
+    /// With `again` it holds files that only this container has: no other is made in its place.
+    async fn start(self: Arc<Self>, entry: Arc<Entry>, start: StartSandbox, again: bool) {
+        if entry.state() == SandboxState::Stopping {
+            // Ended before its turn came: nothing was made, so only the row has to go (F38).
+            entry.starting.store(false, std::sync::atomic::Ordering::Release);
+            return self.finish_stop(&entry).await;
+        }
+        let started = match again {
+            true => self.backend.start_again(&start).await,
+            false => self.backend.start(&start).await,
+        };
+        if started.is_ok() {
+            let now = tokio::time::Instant::now();
+            *entry.started_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(now);
+        }
+        entry.starting.store(false, std::sync::atomic::Ordering::Release);
+        entry.presence.send_modify(|_| {});
+        match started {
+            Ok(engine_id) => {
+                let noted = self
+                    .apply(&entry, SandboxEvent::ContainerStarted, |r| r.engine_id = Some(engine_id))
+                    .await;
+                if let Err(e) = noted {
+                    warn!(sandbox = %entry.id, error = %e.chain(), "could not record a started sandbox");
+                }
+                // Stopped while it was being made: the stop found nothing then.
+                if matches!(entry.state(), SandboxState::Stopping) {
+                    self.finish_stop(&entry).await;
+                }
+            }
+            // Only the answer was lost: its agent says that it runs (F3).
+            Err(e) if reconcile::lives(&entry).await && entry.state() != SandboxState::Stopping => {
+                info!(sandbox = %entry.id, error = %e.chain(), "started, although the engine did not say so");
+                self.metrics.backend_error(e.kind());
+                if let Err(e) = self.apply(&entry, SandboxEvent::ContainerStarted, |_| {}).await {
+                    warn!(sandbox = %entry.id, error = %e.chain(), "could not record a started sandbox");
+                }
+            }
+            // Removed from outside, seen while it had only exited (F19).
+            Err(e) if again && e.kind() == domain::ErrorKind::NotFound => {
+                self.lost(&entry, "the engine no longer has it".into()).await;
+            }
+            Err(e) => {
+                warn!(sandbox = %entry.id, repo = %entry.repo, error = %e.chain(), "could not start a sandbox");
+                self.metrics.backend_error(e.kind());
+                // A user's files are in a container that was made before: it is kept, and tried again (F39).
+                let holds_work = {
+                    let r = entry.lock();
+                    r.session.is_some() && (r.engine_id.is_some() || r.ready_at.is_some())
+                };
+                if !holds_work {
+                    self.lost(&entry, format!("it could not be started: {}", e.chain())).await;
+                }
+            }
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- claiming
+
+    /// Takes a warm member off the shelf, in memory. The caller writes the record that comes back in one
+    /// transaction with whatever claims it; if that fails it must [`Fleet::stop`] the member (never shelve it
+    /// again: F16).
+    pub fn claim(
+        &self,
+        want: &Want<'_>,
+        session: SessionId,
+    ) -> Result<(Arc<Entry>, SandboxRecord, Launch), MissReason> {
+        loop {
+            let pick = self.shelf.claim(want)?;
+            let Some(entry) = self.get(pick.sandbox) else { continue };
+            let now = self.clock.now();
+            let mut record = entry.lock();
+            if record.state != SandboxState::Warm {
+                continue;
+            }
+            record.state = SandboxState::Claimed;
+            record.session = Some(session);
+            record.claimed_at = Some(now);
+            let copy = record.clone();
+            drop(record);
+            self.replace_soon();
+            return Ok((entry, copy, pick.launch()));
+        }
+    }
+
+    /// Takes the member that a warm-up made for itself and that has not answered yet. As with [`Fleet::claim`] the
+    /// caller writes the record that comes back.
+    pub fn claim_starting(
+        &self,
+        repo: &RepoName,
+        warmup: WarmupId,
+        image: ImageId,
+        session: SessionId,
+    ) -> Option<(Arc<Entry>, SandboxRecord)> {
+        let mine = |r: &SandboxRecord| {
+            r.reserved == Some(warmup)
+                && r.repo == *repo
+                && r.image == Some(image)
+                && matches!(r.state, SandboxState::Creating | SandboxState::Starting)
+        };
+        let entry = self.entries.iter().find(|e| mine(&e.lock()))?.value().clone();
+        let mut record = entry.lock();
+        if !mine(&record) {
+            return None;
+        }
+        record.state = SandboxState::Claimed;
+        record.session = Some(session);
+        record.claimed_at = Some(self.clock.now());
+        let copy = record.clone();
+        drop(record);
+        self.pool_poke.notify_one();
+        Some((entry, copy))
+    }
+
+    /// Marks a sandbox that is still starting, or a warm one outside the shelf, as claimed. For builds and cold starts.
+    pub async fn claim_own(&self, entry: &Arc<Entry>) -> Result<()> {
+        let now = self.clock.now();
+        self.apply(entry, SandboxEvent::Claimed, |r| r.claimed_at = Some(now)).await.map(drop)
+    }
+
+    /// Reserves a member for a warm-up, or gives it back; kept in its record so that a restart knows it.
+    pub async fn set_reserved(&self, entry: &Arc<Entry>, warmup: Option<WarmupId>) -> Result<()> {
+        let receipt = {
+            let mut record = entry.lock();
+            record.reserved = warmup;
+            self.store.submit(Tx::new().sandbox(&record))
+        };
+        receipt.await
+    }
+
+    // ---------------------------------------------------------------------------------------- stopping
+
+    /// Decides that a sandbox ends, writes it down, removes it. Answers when the decision is durable; the removal
+    /// goes on in the background and is repeated by the reconciler until it succeeds.
+    pub async fn stop(self: &Arc<Self>, id: SandboxId, reason: &str) -> Result<()> {
+        let Some(entry) = self.get(id) else { return Ok(()) };
+        self.shelf.forget(id);
+        self.decide_stop(&entry, reason).await?;
+        self.remove_soon(&entry);
+        Ok(())
+    }
+
+    /// As [`Fleet::stop`], and waits for the removal.
+    pub async fn stop_now(self: &Arc<Self>, id: SandboxId, reason: &str) -> Result<()> {
+        let Some(entry) = self.get(id) else { return Ok(()) };
+        self.shelf.forget(id);
+        self.decide_stop(&entry, reason).await?;
+        // The agent can be faster than the engine's answer to `start`, and so can what is done with it: the removal
+        // comes after that answer, and who calls relies on it.
+        let mut presence = entry.presence();
+        let started = presence.wait_for(|_| !entry.starting.load(std::sync::atomic::Ordering::Acquire));
+        let _ = tokio::time::timeout(STOP_DEADLINE, started).await;
+        self.finish_stop(&entry).await;
+        Ok(())
+    }
+
+    /// Retires a member of the pool, unless it has been claimed in the meantime (F4).
+    pub async fn retire(self: &Arc<Self>, id: SandboxId, why: RetireReason) -> Result<bool> {
+        let Some(entry) = self.get(id) else { return Ok(false) };
+        if !self.shelf.withdraw(id, why) {
+            return Ok(false);
+        }
+        let reason = why.as_str();
+        let receipt = {
+            let mut record = entry.lock();
+            if record.purpose != Purpose::Pool
+                || !matches!(
+                    record.state,
+                    SandboxState::Creating | SandboxState::Starting | SandboxState::Warm
+                )
+            {
+                return Ok(false);
+            }
+            self.note_stop(&mut record, reason)
+        };
+        receipt.await?;
+        entry.presence.send_modify(|p| p.over = Some(reason.to_owned()));
+        self.remove_soon(&entry);
+        Ok(true)
+    }
+
+    async fn decide_stop(&self, entry: &Arc<Entry>, reason: &str) -> Result<()> {
+        let receipt = {
+            let mut record = entry.lock();
+            match record.state {
+                SandboxState::Stopping | SandboxState::Gone => None,
+                _ => Some(self.note_stop(&mut record, reason)),
+            }
+        };
+        if let Some(receipt) = receipt {
+            receipt.await?;
+        }
+        entry.presence.send_modify(|p| {
+            p.over.get_or_insert_with(|| reason.to_owned());
+        });
+        Ok(())
+    }
+
+    fn note_stop(&self, record: &mut SandboxRecord, reason: &str) -> store::Receipt {
+        record.state = SandboxState::Stopping;
+        record.reason = Some(reason.to_owned());
+        record.deadline = after(self.clock.now(), STOP_DEADLINE);
+        self.store.submit(Tx::new().sandbox(record))
+    }
+
+    /// Removes it from the engine and, once it is gone there, its row. A sandbox that is still being made is left
+    /// to whoever makes it.
+    async fn finish_stop(self: &Arc<Self>, entry: &Arc<Entry>) {
+        if entry.starting.load(std::sync::atomic::Ordering::Acquire) {
+            return;
+        }
+        entry.presence.send_modify(|p| p.link = None);
+        match self.backend.stop(entry.id).await {
+            Ok(()) => self.gone(entry).await,
+            Err(e) => {
+                self.metrics.backend_error(e.kind());
+                warn!(sandbox = %entry.id, error = %e.chain(), "could not remove a sandbox; it will be tried again");
+            }
+        }
+        self.pool_poke.notify_one();
+    }
+
+    async fn gone(&self, entry: &Arc<Entry>) {
+        entry.lock().state = SandboxState::Gone;
+        match self.store.commit(Tx::new().remove_sandbox(entry.id)).await {
+            Ok(()) => {
+                self.shelf.forget(entry.id);
+                self.entries.remove(&entry.id);
+            }
+            Err(e) => {
+                // The row stays as `Stopping`; the next reconcile finds the sandbox gone and tries again.
+                entry.lock().state = SandboxState::Stopping;
+                warn!(sandbox = %entry.id, error = %e.chain(), "could not remove the row of a sandbox");
+            }
+        }
+    }
+
+    /// It failed or vanished without having been asked to end.
+    async fn lost(self: &Arc<Self>, entry: &Arc<Entry>, reason: String) {
+        self.shelf.forget(entry.id);
+        if let Err(e) = self.decide_stop(entry, &reason).await {
+            warn!(sandbox = %entry.id, error = %e.chain(), "could not record the loss of a sandbox");
+        }
+        info!(sandbox = %entry.id, repo = %entry.repo, reason, "sandbox lost");
+        let _ = self.events.send(FleetEvent::Lost(entry.id, reason));
+        self.remove_soon(entry);
+    }
+
+    /// Removes it behind the caller's back, which may have others to look after: an engine that hangs on one
+    /// removal holds up nothing else (F47).
+    fn remove_soon(self: &Arc<Self>, entry: &Arc<Entry>) {
+        use std::sync::atomic::Ordering;
+        if entry.stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (fleet, entry) = (self.clone(), entry.clone());
+        self.tasks.spawn(async move {
+            fleet.finish_stop(&entry).await;
+            entry.stopping.store(false, Ordering::Release);
+        });
+    }
+
+    // --------------------------------------------------------------------------------------- in common
+
+    /// Applies an event to a record and writes it, in one order for memory and disk. An event that does not belong
+    /// to the state changes nothing.
+    async fn apply(
+        &self,
+        entry: &Arc<Entry>,
+        event: SandboxEvent,
+        change: impl FnOnce(&mut SandboxRecord),
+    ) -> Result<SandboxRecord> {
+        let (record, receipt) = {
+            let mut record = entry.lock();
+            if let Some(next) = record.state.after(event) {
+                record.state = next;
+                change(&mut record);
+            }
+            (record.clone(), self.store.submit(Tx::new().sandbox(&record)))
+        };
+        receipt.await?;
+        Ok(record)
+    }
+
+    /// The capture of a session's sandbox failed for good: it is kept, frozen in place (F39).
+    pub async fn keep(&self, entry: &Arc<Entry>, reason: &str, until: Timestamp) -> Result<()> {
+        self.apply(entry, SandboxEvent::CaptureFailed, |r| {
+            r.reason = Some(reason.to_owned());
+            r.deadline = until;
+        })
+        .await
+        .map(drop)
+    }
+
+    /// A build makes an image of this name; until the guard is dropped its capture belongs to somebody.
+    pub fn building(self: &Arc<Self>, name: String) -> Building {
+        self.building.insert(name.clone());
+        Building { fleet: self.clone(), name }
+    }
+
+    pub fn is_building(&self, name: &str) -> bool {
+        self.building.contains(name)
+    }
+
+    /// Waits until nothing that this fleet started is under way any more; not for ever, because the next start takes
+    /// up what an engine that hangs makes of it.
+    pub async fn quiet(&self) {
+        self.tasks.close();
+        if tokio::time::timeout(QUIET, self.tasks.wait()).await.is_err() {
+            info!(calls = self.tasks.len(), "calls to the engine are still under way");
+        }
+        self.tasks.reopen();
+    }
+}
+
+/// See [`Fleet::building`].
+pub struct Building {
+    fleet: Arc<Fleet>,
+    name: String,
+}
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        self.fleet.building.remove(&self.name);
+    }
+}
+
+/// A fencing token and the hash of it that is stored.
+fn new_token() -> (String, String) {
+    let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    let hash = hash_token(&token);
+    (token, hash)
+}
+
+fn hash_token(token: &str) -> String {
+    hex(&Sha256::digest(token.as_bytes()))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+pub(crate) fn after(now: Timestamp, by: Duration) -> Timestamp {
+    SignedDuration::try_from(by).ok().and_then(|d| now.checked_add(d).ok()).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,25 @@
+//! The composition root of Hotbed: API, fleet of sandboxes, session engine, builds, pool, command line.
+//!
+//! Policy is in `pool`, `image-builder` and `snapshots`; the outside world is in `docker`, `store` and `git`. They
+//! meet here and nowhere else.
+
+pub mod agent_binary;
+pub mod api;
+pub mod app;
+pub mod builds;
+pub mod captures;
+pub mod cli;
+pub mod client;
+pub mod demo;
+pub mod fleet;
+pub mod idempotency;
+mod ledger;
+pub mod links;
+pub mod metrics;
+pub mod pools;
+pub mod pulls;
+mod relay;
+pub mod repos;
+pub mod sessions;
+pub mod tasks;
+pub mod warmups;

@@ -1,0 +1,5 @@
+//! The binary `hotbed`.
+
+fn main() -> std::process::ExitCode {
+    orchestrator::cli::main()
+}

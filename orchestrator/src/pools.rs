@@ -1,0 +1,207 @@
+//! The pool reconciler, `pool_fill`: gathers facts, asks the pure plan, does what it says. Woken by a poke or a
+//! timer, one run at a time.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use domain::{Purpose, RepoName, SandboxRecord, SandboxState, SharedClock};
+use jiff::Timestamp;
+use pool::{Action, PoolInput, PoolPlan, RepoInput};
+use tracing::{debug, info, warn};
+
+use crate::fleet::{Fleet, Order, after};
+use crate::metrics::{Metrics, OfRepo, RepoState};
+use crate::repos::Repos;
+
+/// Sandboxes of any kind that may be starting at once; the refill takes only what others leave (F14).
+const STARTING_LIMIT: u32 = 4;
+const BACKOFF_MIN: Duration = Duration::from_secs(2);
+const BACKOFF_MAX: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Clone, Copy)]
+struct Trouble {
+    failures: u32,
+    until: Timestamp,
+}
+
+/// Not handed out yet, and not on its way out.
+fn waits(record: &SandboxRecord) -> bool {
+    matches!(record.state, SandboxState::Creating | SandboxState::Starting | SandboxState::Warm)
+}
+
+pub struct Pools {
+    fleet: Arc<Fleet>,
+    repos: Arc<Repos>,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+    trouble: Arc<Mutex<HashMap<RepoName, Trouble>>>,
+    last: Mutex<PoolPlan>,
+    idle_since: Mutex<Option<Timestamp>>,
+}
+
+impl std::fmt::Debug for Pools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pools")
+    }
+}
+
+impl Pools {
+    pub fn new(fleet: Arc<Fleet>, repos: Arc<Repos>, clock: SharedClock, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            fleet,
+            repos,
+            clock,
+            metrics,
+            trouble: Arc::default(),
+            last: Mutex::default(),
+            idle_since: Mutex::default(),
+        })
+    }
+
+    /// The plan of the last run, for `hotbed pool` and the API.
+    pub fn last_plan(&self) -> PoolPlan {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The plan for the facts of this moment; changes nothing.
+    pub fn plan(&self) -> PoolPlan {
+        let now = self.clock.now();
+        let specs = self.repos.all();
+        // Sessions are many, and no member of theirs is in a plan.
+        let records = self.fleet.records_where(waits);
+        let mut members: HashMap<&RepoName, Vec<&SandboxRecord>> = HashMap::new();
+        let mut starting = 0;
+        for record in &records {
+            if matches!(record.state, SandboxState::Creating | SandboxState::Starting) {
+                starting += 1;
+            }
+            if record.purpose == Purpose::Pool {
+                members.entry(&record.repo).or_default().push(record);
+            }
+        }
+        let images: HashMap<_, _> = specs
+            .iter()
+            .filter_map(|s| self.repos.current_image(&s.name).map(|i| (s.name.clone(), i)))
+            .collect();
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let repos = specs
+            .iter()
+            .map(|spec| {
+                let members = members.remove(&spec.name).unwrap_or_default();
+                RepoInput {
+                    repo: spec.name.clone(),
+                    spec: &spec.pool,
+                    current: images.get(&spec.name),
+                    reserved: members.iter().filter(|m| m.reserved.is_some()).count() as u32,
+                    members,
+                    unhealthy: HashSet::new(),
+                    backoff_until: trouble.get(&spec.name).map(|t| t.until),
+                    paused: false,
+                }
+            })
+            .collect();
+        drop(trouble);
+        pool::plan(now, &PoolInput { repos, starting_limit: STARTING_LIMIT, starting_now: starting })
+    }
+
+    /// One run.
+    pub async fn fill(self: &Arc<Self>) {
+        let plan = self.plan();
+        if !plan.is_settled() {
+            debug!(%plan, "pool plan");
+        }
+        for action in plan.actions() {
+            match action {
+                Action::CreateMember { repo, image } => self.create(repo, *image).await,
+                Action::RetireMember { sandbox, why } => match self.fleet.retire(*sandbox, *why).await {
+                    Ok(true) => info!(sandbox = %sandbox, reason = why.as_str(), "member retired"),
+                    Ok(false) => {}
+                    Err(e) => warn!(sandbox = %sandbox, error = %e.chain(), "could not retire a member"),
+                },
+            }
+        }
+        self.retire_unconfigured().await;
+        self.measure(&plan);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = plan;
+    }
+
+    /// Members of repos that the configuration no longer names serve nobody.
+    async fn retire_unconfigured(&self) {
+        let configured: HashSet<_> = self.repos.all().iter().map(|s| s.name.clone()).collect();
+        let left =
+            |r: &SandboxRecord| r.purpose == Purpose::Pool && waits(r) && !configured.contains(&r.repo);
+        for record in self.fleet.records_where(left) {
+            info!(sandbox = %record.id, repo = %record.repo, "its repo is no longer configured");
+            if let Err(e) = self.fleet.retire(record.id, pool::RetireReason::AboveTarget).await {
+                warn!(sandbox = %record.id, error = %e.chain(), "could not retire a member");
+            }
+        }
+    }
+
+    async fn create(self: &Arc<Self>, repo: &RepoName, image: domain::ImageId) {
+        let (Some(spec), Some(current)) = (self.repos.get(repo), self.repos.current_image(repo)) else {
+            return;
+        };
+        if current.id != image {
+            return;
+        }
+        let order = Order::of_image(&current, Purpose::Pool, self.repos.trust_env(repo));
+        match self.fleet.create(&spec, order).await {
+            Ok(entry) => {
+                let me = self.clone();
+                let repo = repo.clone();
+                tokio::spawn(async move {
+                    match entry.wait_link(crate::fleet::START_DEADLINE).await {
+                        Ok(_) => me.succeeded(&repo),
+                        // Retired or claimed away on purpose is no failure of the repo's.
+                        Err(_) if pool::RetireReason::ALL.iter().any(|r| entry.ended_as(r.as_str())) => {}
+                        Err(e) => me.failed(&repo, &e.chain()),
+                    }
+                });
+            }
+            Err(e) => self.failed(repo, &e.chain()),
+        }
+    }
+
+    fn succeeded(&self, repo: &RepoName) {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).remove(repo);
+    }
+
+    /// Backs this repo off; the others go on.
+    fn failed(&self, repo: &RepoName, why: &str) {
+        let now = self.clock.now();
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        // Several that were started together fail together: that is one failure.
+        if trouble.get(repo).is_some_and(|t| now < t.until) {
+            return;
+        }
+        let failures = trouble.get(repo).map_or(0, |t| t.failures) + 1;
+        let pause = BACKOFF_MIN.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX);
+        trouble.insert(repo.clone(), Trouble { failures, until: after(now, pause) });
+        warn!(%repo, failures, pause_seconds = pause.as_secs(), why, "a member could not be started");
+    }
+
+    fn measure(&self, plan: &PoolPlan) {
+        let now = self.clock.now();
+        let mut since = self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let elapsed = since.map_or(0.0, |t| now.duration_since(t).as_secs_f64().max(0.0));
+        *since = Some(now);
+        for repo in &plan.repos {
+            let name = repo.repo.to_string();
+            self.metrics
+                .pool_target
+                .get_or_create(&OfRepo { repo: name.clone() })
+                .set(repo.target.members.into());
+            for (state, n) in
+                [("warm", repo.have.warm), ("starting", repo.have.starting), ("creating", repo.have.creating)]
+            {
+                self.metrics
+                    .pool_sandboxes
+                    .get_or_create(&RepoState { repo: name.clone(), state })
+                    .set(n.into());
+            }
+            self.metrics.pool_idled(&repo.repo, elapsed * f64::from(repo.have.warm));
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Pull requests: a durable outbox. The row is written, then the forge is asked; asked again after a crash or a
+//! time-out it finds what it opened before (F52).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::{DashMap, DashSet};
+use domain::ports::{Forge, NewPullRequest};
+use domain::{
+    Branch, Error, PullRequestId, PullRequestRecord, PullRequestState, RepoName, Result, SessionRecord,
+    SharedClock,
+};
+use serde_json::json;
+use store::{SessionLogs, Store, Tx};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use crate::metrics::{Metrics, OfKind};
+
+/// One question to the forge.
+const FORGE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a client says of a pull request.
+#[derive(Debug, Clone)]
+pub struct PullOrder {
+    pub title: String,
+    pub body: String,
+    pub base: Option<Branch>,
+    pub draft: bool,
+}
+
+pub struct Pulls {
+    forge: Arc<dyn Forge>,
+    store: Store,
+    logs: SessionLogs,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+    pending: DashMap<PullRequestId, PullRequestRecord>,
+    /// What the forge is being asked for now: one question at a time about one head and base.
+    asking: DashSet<(RepoName, Branch, Branch)>,
+    /// Told whenever one of them has been answered.
+    answered: Notify,
+}
+
+impl std::fmt::Debug for Pulls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pulls")
+    }
+}
+
+impl Pulls {
+    pub fn new(
+        forge: Arc<dyn Forge>,
+        store: Store,
+        logs: SessionLogs,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+        loaded: Vec<PullRequestRecord>,
+    ) -> Arc<Self> {
+        let pending = loaded.into_iter().map(|r| (r.id, r)).collect();
+        Arc::new(Self {
+            forge,
+            store,
+            logs,
+            clock,
+            metrics,
+            pending,
+            asking: DashSet::new(),
+            answered: Notify::new(),
+        })
+    }
+
+    /// Writes the wish down and asks the forge. A forge that can't be reached leaves it `pending`, to be asked again.
+    pub async fn open(
+        &self,
+        session: &SessionRecord,
+        order: PullOrder,
+        key: Option<&crate::idempotency::Guard>,
+    ) -> Result<PullRequestRecord> {
+        if order.title.trim().is_empty() || order.title.len() > 256 {
+            return Err(Error::invalid("`title` is empty or longer than 256 characters"));
+        }
+        let record = PullRequestRecord {
+            id: PullRequestId::new(),
+            session: session.id,
+            repo: session.repo.clone(),
+            state: PullRequestState::Pending,
+            number: None,
+            url: None,
+            head: session.branch.clone(),
+            head_commit: None,
+            base: order.base.unwrap_or_else(|| session.base.clone()),
+            title: order.title,
+            body: order.body,
+            draft: order.draft,
+            author: session.user.login.clone(),
+            created_at: self.clock.now(),
+            error: None,
+        };
+        let mut tx = Tx::new().pull_request(&record).durable();
+        if let Some(key) = key {
+            tx = tx.idempotency(&key.row(&record.id.to_string()));
+        }
+        self.store.commit(tx).await?;
+        self.pending.insert(record.id, record.clone());
+        self.ask(record).await
+    }
+
+    /// Asks again for what waits.
+    pub async fn flush(&self) {
+        let waiting: Vec<_> = self.pending.iter().map(|r| r.key().to_owned()).collect();
+        self.metrics.outbox_pending.get_or_create(&OfKind { kind: "pull_request" }).set(waiting.len() as i64);
+        for id in waiting {
+            // It may have been answered since.
+            let Some(record) = self.pending.get(&id).map(|r| r.clone()) else { continue };
+            if let Err(e) = self.ask(record).await {
+                warn!(error = %e.chain(), "could not record a pull request");
+            }
+        }
+    }
+
+    /// Asks the forge. While somebody else asks the same it waits, and then finds what was opened (F52).
+    async fn ask(&self, record: PullRequestRecord) -> Result<PullRequestRecord> {
+        let subject = (record.repo.clone(), record.head.clone(), record.base.clone());
+        let turn = async {
+            loop {
+                let answered = self.answered.notified();
+                tokio::pin!(answered);
+                // Listening before looking: an answer in between is not missed.
+                answered.as_mut().enable();
+                if self.asking.insert(subject.clone()) {
+                    return;
+                }
+                answered.await;
+            }
+        };
+        if tokio::time::timeout(FORGE_DEADLINE, turn).await.is_err() {
+            return Ok(record);
+        }
+        // It may have been answered while this waited.
+        let done = match self.pending.get(&record.id).map(|r| r.clone()) {
+            Some(record) => self.ask_alone(record).await,
+            None => self.store.pull_request(record.id).await.map(|found| found.unwrap_or(record)),
+        };
+        self.asking.remove(&subject);
+        self.answered.notify_waiters();
+        done
+    }
+
+    async fn ask_alone(&self, mut record: PullRequestRecord) -> Result<PullRequestRecord> {
+        let new = NewPullRequest {
+            repo: record.repo.clone(),
+            head: record.head.clone(),
+            base: record.base.clone(),
+            title: record.title.clone(),
+            body: record.body.clone(),
+            draft: record.draft,
+            author: record.author.clone(),
+        };
+        let asked = tokio::time::timeout(FORGE_DEADLINE, self.forge.open_pull_request(None, &new)).await;
+        match asked.unwrap_or_else(|_| Err(Error::timeout("open a pull request"))) {
+            Ok(opened) => {
+                record.state = PullRequestState::Open;
+                record.number = Some(opened.number);
+                record.url = Some(opened.url);
+                record.head_commit = Some(opened.head_commit);
+                record.error = None;
+                self.metrics.pull_request(if opened.created { "opened" } else { "found" });
+                info!(session = %record.session, repo = %record.repo, number = opened.number, "pull request open");
+            }
+            Err(e) if e.kind().is_retryable() => {
+                record.error = Some(e.chain());
+                self.pending.insert(record.id, record.clone());
+                self.store.commit(Tx::new().pull_request(&record)).await?;
+                return Ok(record);
+            }
+            Err(e) => {
+                record.state = PullRequestState::Refused;
+                record.error = Some(e.chain());
+                self.metrics.pull_request("refused");
+            }
+        }
+        self.store.commit(Tx::new().pull_request(&record).durable()).await?;
+        self.pending.remove(&record.id);
+        crate::sessions::post(
+            &self.logs,
+            record.session,
+            "pull_request",
+            json!({"id": record.id, "state": record.state, "number": record.number, "url": record.url, "error": record.error}),
+        );
+        Ok(record)
+    }
+}

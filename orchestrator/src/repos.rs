@@ -1,0 +1,103 @@
+//! The configured repos and their images, in memory: what the claim path and the plans look at.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use domain::{Error, ImageId, ImageRecord, ImageState, RepoName, RepoSpec, Result};
+use tokio::sync::watch;
+
+#[derive(Debug)]
+pub struct Repos {
+    specs: RwLock<BTreeMap<RepoName, Arc<RepoSpec>>>,
+    /// Every image that is not being removed, oldest first.
+    images: RwLock<HashMap<RepoName, Vec<ImageRecord>>>,
+    /// Moves when an image becomes current.
+    pub promoted: watch::Sender<u64>,
+}
+
+impl Repos {
+    pub fn new(specs: Vec<RepoSpec>, images: Vec<ImageRecord>) -> Arc<Self> {
+        let mut by_repo: HashMap<_, Vec<_>> = HashMap::new();
+        for image in images {
+            by_repo.entry(image.repo.clone()).or_default().push(image);
+        }
+        for list in by_repo.values_mut() {
+            list.sort_by_key(|i| i.id);
+        }
+        let specs = specs.into_iter().map(|s| (s.name.clone(), Arc::new(s))).collect();
+        Arc::new(Self {
+            specs: RwLock::new(specs),
+            images: RwLock::new(by_repo),
+            promoted: watch::Sender::new(0),
+        })
+    }
+
+    /// `NotFound` for a name that is not configured.
+    pub fn spec(&self, repo: &RepoName) -> Result<Arc<RepoSpec>> {
+        self.get(repo).ok_or_else(|| {
+            Error::not_found(format!(
+                "there is no repo `{repo}` in the configuration (`hotbed repo ls` lists them)"
+            ))
+        })
+    }
+
+    pub fn get(&self, repo: &RepoName) -> Option<Arc<RepoSpec>> {
+        self.specs.read().unwrap_or_else(PoisonError::into_inner).get(repo).cloned()
+    }
+
+    pub fn all(&self) -> Vec<Arc<RepoSpec>> {
+        self.specs.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// A new configuration is in force.
+    pub fn replace(&self, specs: Vec<RepoSpec>) {
+        let specs = specs.into_iter().map(|s| (s.name.clone(), Arc::new(s))).collect();
+        *self.specs.write().unwrap_or_else(PoisonError::into_inner) = specs;
+    }
+
+    pub fn current_image(&self, repo: &RepoName) -> Option<ImageRecord> {
+        let images = self.images.read().unwrap_or_else(PoisonError::into_inner);
+        images.get(repo)?.iter().find(|i| i.state == ImageState::Current).cloned()
+    }
+
+    pub fn images(&self, repo: &RepoName) -> Vec<ImageRecord> {
+        let images = self.images.read().unwrap_or_else(PoisonError::into_inner);
+        images.get(repo).cloned().unwrap_or_default()
+    }
+
+    pub fn all_images(&self) -> Vec<ImageRecord> {
+        let images = self.images.read().unwrap_or_else(PoisonError::into_inner);
+        images.values().flatten().cloned().collect()
+    }
+
+    /// Takes over rows that have just been written.
+    pub fn put_images(&self, rows: &[ImageRecord]) {
+        let mut images = self.images.write().unwrap_or_else(PoisonError::into_inner);
+        for row in rows {
+            let list = images.entry(row.repo.clone()).or_default();
+            match list.iter_mut().find(|i| i.id == row.id) {
+                Some(old) => *old = row.clone(),
+                None => list.push(row.clone()),
+            }
+        }
+        drop(images);
+        if rows.iter().any(|r| r.state == ImageState::Current) {
+            self.promoted.send_modify(|n| *n += 1);
+        }
+    }
+
+    pub fn remove_image(&self, repo: &RepoName, id: ImageId) {
+        let mut images = self.images.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(list) = images.get_mut(repo) {
+            list.retain(|i| i.id != id);
+        }
+    }
+
+    /// The variables that make tools trust the repo's own certificates; none where it has none.
+    pub fn trust_env(&self, repo: &RepoName) -> BTreeMap<String, String> {
+        match self.get(repo) {
+            Some(spec) if !spec.image.ca_certificates.is_empty() => image_builder::trust_env(),
+            _ => BTreeMap::new(),
+        }
+    }
+}

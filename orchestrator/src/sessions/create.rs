@@ -1,0 +1,322 @@
+//! The claim path. It touches memory, one transaction and nothing else: no engine, no git, no forge.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use domain::{
+    Branch, Error, Launch, Purpose, RepoSpec, Result, SandboxId, SessionId, SessionRecord, SessionState,
+    SyncState,
+};
+use pool::{MissReason, Want};
+use serde_json::json;
+use store::Tx;
+
+use super::{COLD_QUEUE, LAUNCH_DEADLINE, NewSession, Session, Sessions};
+use crate::fleet::{Order, after};
+use crate::idempotency::{Begin, Guard, Key};
+
+/// What `create` answers.
+#[derive(Debug, Clone)]
+pub struct Created {
+    pub record: SessionRecord,
+    /// The same key was used before: this is what was made then (F7).
+    pub replayed: bool,
+}
+
+/// How a keyed request stands before anything is done.
+#[derive(Debug)]
+pub enum Start {
+    /// This was made before under the same key.
+    Made(Box<Created>),
+    /// Nothing was; the key, if there is one, is held until the session is made.
+    New(Option<Guard>),
+}
+
+/// Longest life a session may ask for.
+const MAX_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl Sessions {
+    /// Claims a sandbox for a user. Answers when the claim is durable; bind and sync go on by themselves.
+    ///
+    /// Errors: `NotFound` (repo, snapshot, warm-up), `Invalid` (branch, limits), `Conflict` (key used with another
+    /// body), `Exhausted` (too many wait for a cold start), `Unavailable` (the repo has no image yet).
+    pub async fn create(self: &Arc<Self>, new: NewSession, key: Option<Key>) -> Result<Created> {
+        match self.begin(key).await? {
+            Start::Made(created) => Ok(*created),
+            Start::New(claim) => self.create_under(new, claim).await,
+        }
+    }
+
+    /// Looks whether something was made under this key before.
+    pub async fn begin(&self, key: Option<Key>) -> Result<Start> {
+        let Some(key) = key else { return Ok(Start::New(None)) };
+        match self.idempotency.begin(key).await? {
+            Begin::New(guard) => Ok(Start::New(Some(guard))),
+            Begin::Replay(resource) => {
+                let id = resource.parse().map_err(|e| Error::permanent("read a stored key").caused_by(e))?;
+                Ok(Start::Made(Box::new(Created { record: self.record(id).await?, replayed: true })))
+            }
+        }
+    }
+
+    /// As [`Sessions::create`], under a key that is held.
+    pub async fn create_under(self: &Arc<Self>, new: NewSession, claim: Option<Guard>) -> Result<Created> {
+        let born = tokio::time::Instant::now();
+        let id = SessionId::new();
+        let spec = self.repos.spec(&new.repo)?;
+        let mut record = self.draw_up(id, &spec, &new).await?;
+
+        let (launch, tx, prepared) = self.pick(&spec, &new, &mut record).await?;
+        record.launch = launch;
+        let session = Session::new(record.clone(), Some(born), record.created_at);
+        // In memory before it is written: whoever learns the id can use it at once (F37).
+        self.live.insert(id, session.clone());
+        if let Some(sandbox) = record.sandbox {
+            self.by_sandbox.insert(sandbox, id);
+        }
+        let mut tx = tx.session(&record);
+        if let Some(claim) = &claim {
+            tx = tx.idempotency(&claim.row(&id.to_string()));
+        }
+        if let Err(e) = self.store.commit(tx).await {
+            self.undo(&session, prepared).await;
+            return Err(e);
+        }
+        if let Some(claim) = claim {
+            claim.done(id.to_string());
+        }
+        if let Some(prepared) = prepared {
+            self.launch_in_turn(prepared);
+        }
+        self.metrics.session_started(&record, born.elapsed());
+        super::post(
+            &self.logs,
+            id,
+            "created",
+            json!({"repo": record.repo, "user": record.user.login, "launch": launch, "branch": record.branch, "base": record.base, "sandbox": record.sandbox}),
+        );
+        self.spawn_driver(session);
+        Ok(Created { record, replayed: false })
+    }
+
+    /// The record, from the request and the repo's policy; no sandbox yet.
+    async fn draw_up(&self, id: SessionId, spec: &RepoSpec, new: &NewSession) -> Result<SessionRecord> {
+        let now = self.clock.now();
+        let timeout = new.timeout.unwrap_or(spec.session.timeout);
+        if timeout.is_zero() || timeout > MAX_TIMEOUT {
+            return Err(Error::invalid(format!(
+                "`timeout_seconds` is {}: expected 1 to {}",
+                timeout.as_secs(),
+                MAX_TIMEOUT.as_secs()
+            )));
+        }
+        let base = new.base.clone().unwrap_or_else(|| spec.branch.clone());
+        // Away from the claim path: only a request that names another branch than the repo's pays for this look.
+        if base != spec.branch && self.mirrors.tip(&spec.name, &base).await?.is_none() {
+            self.mirrors.refresh(&spec.name).await?;
+            if self.mirrors.tip(&spec.name, &base).await?.is_none() {
+                return Err(Error::not_found(format!(
+                    "`base` is `{base}`: {} has no such branch",
+                    spec.name
+                )));
+            }
+        }
+        let branch = match &new.branch {
+            Some(branch) if *branch == spec.branch => {
+                return Err(Error::invalid(format!(
+                    "`branch` is `{branch}`, which is the repo's own: a session works on a branch of its own"
+                )));
+            }
+            Some(branch) => branch.clone(),
+            None => session_branch(&spec.session.branch_pattern, id)?,
+        };
+        let idle_end = new.idle_end.unwrap_or(spec.session.idle_end);
+        let expires_at = after(now, timeout);
+        Ok(SessionRecord {
+            id,
+            repo: spec.name.clone(),
+            state: SessionState::Waiting,
+            launch: Launch::Cold,
+            sandbox: None,
+            image: None,
+            user: new.user.clone(),
+            env: new.env.clone(),
+            base,
+            branch,
+            sync: SyncState::pending(),
+            snapshot: new.snapshot,
+            parent: new.parent,
+            warmup: new.warmup,
+            created_at: now,
+            started_at: None,
+            expires_at,
+            idle_end_seconds: idle_end.map(|d| d.as_secs()),
+            deadline: after(now, LAUNCH_DEADLINE),
+            ended_at: None,
+            end: None,
+            trouble: None,
+        })
+    }
+
+    /// The snapshot's sandbox, the warm-up's, one of the pool, or a cold one, in this order. What comes back has
+    /// been taken in memory and is not written yet.
+    async fn pick(
+        self: &Arc<Self>,
+        spec: &RepoSpec,
+        new: &NewSession,
+        record: &mut SessionRecord,
+    ) -> Result<(Launch, Tx, Option<crate::fleet::Prepared>)> {
+        if let Some(id) = new.snapshot {
+            let order = self.restore_order(spec, record, id).await?;
+            return self.cold(spec, record, order, Launch::Restore);
+        }
+        let image = self.repos.current_image(&spec.name);
+        if let Some(image) = &image {
+            let now = self.clock.now();
+            let allowed = [image.id];
+            let want = Want {
+                repo: &spec.name,
+                allowed: &allowed,
+                warmup: new.warmup,
+                tip: None,
+                now,
+                min_remaining_life: Duration::from_secs(60),
+                member_max_age: spec.pool.member_max_age,
+            };
+            match self.fleet.claim(&want, record.id) {
+                Ok((entry, sandbox, launch)) => {
+                    record.state = SessionState::Active;
+                    record.sandbox = Some(entry.id);
+                    record.image = sandbox.image;
+                    record.started_at = Some(now);
+                    record.deadline = match record.idle_end_seconds {
+                        Some(idle) => after(now, Duration::from_secs(idle)).min(record.expires_at),
+                        None => record.expires_at,
+                    };
+                    let mut tx = Tx::new().sandbox(&sandbox);
+                    if let Some(warmup) = new.warmup
+                        && let Some(hit) = self.warmups.hit(warmup, &spec.name, entry.id)
+                    {
+                        tx = tx.warmup(&hit);
+                    }
+                    return Ok((launch, tx, None));
+                }
+                Err(reason) => self.metrics.pool_miss(&spec.name, reason),
+            }
+            // Its warm-up's own member is still on its way: sooner there than another one (F55).
+            if let Some(warmup) = new.warmup
+                && let Some((entry, sandbox)) =
+                    self.fleet.claim_starting(&spec.name, warmup, image.id, record.id)
+            {
+                record.sandbox = Some(entry.id);
+                record.image = sandbox.image;
+                let mut tx = Tx::new().sandbox(&sandbox);
+                if let Some(hit) = self.warmups.hit(warmup, &spec.name, entry.id) {
+                    tx = tx.warmup(&hit);
+                }
+                return Ok((Launch::Warmup, tx, None));
+            }
+        } else {
+            self.metrics.pool_miss(&spec.name, MissReason::NoImage);
+            return Err(Error::unavailable(format!(
+                "{} has no image yet: its first build is under way or has failed (`hotbed build ls {}`)",
+                spec.name, spec.name
+            )));
+        }
+        let Some(image) = image else { return Err(Error::unavailable("no image")) };
+        let order = Order::of_image(&image, Purpose::Session(record.id), self.repos.trust_env(&spec.name));
+        record.image = Some(image.id);
+        self.cold(spec, record, order, Launch::Cold)
+    }
+
+    fn cold(
+        &self,
+        spec: &RepoSpec,
+        record: &mut SessionRecord,
+        order: Order,
+        launch: Launch,
+    ) -> Result<(Launch, Tx, Option<crate::fleet::Prepared>)> {
+        if self.cold_waiting.load(Ordering::Relaxed) >= COLD_QUEUE {
+            return Err(Error::exhausted(format!("{COLD_QUEUE} sessions wait for a cold start already")));
+        }
+        let prepared = self.fleet.prepare(spec, order);
+        record.sandbox = Some(prepared.record.id);
+        let tx = Tx::new().sandbox(&prepared.record);
+        Ok((launch, tx, Some(prepared)))
+    }
+
+    pub(super) async fn restore_order(
+        &self,
+        spec: &RepoSpec,
+        record: &SessionRecord,
+        id: domain::SnapshotId,
+    ) -> Result<Order> {
+        let snapshot = self.store.snapshot(id).await?.filter(|s| s.repo == spec.name);
+        let snapshot = snapshot.ok_or_else(|| {
+            Error::not_found(format!("`snapshot` is {id}: {} has no such snapshot", spec.name))
+        })?;
+        let start = snapshots::restore_choice(&spec.name, Some(&snapshot), &[])?;
+        Ok(Order {
+            id: None,
+            source: start.source,
+            image: start.image,
+            commit: start.commit,
+            purpose: Purpose::Session(record.id),
+            gate_open: false,
+            network: None,
+            env: self.repos.trust_env(&spec.name),
+        })
+    }
+
+    /// Starts a cold sandbox when its turn comes, first come first served.
+    pub(super) fn launch_in_turn(self: &Arc<Self>, prepared: crate::fleet::Prepared) {
+        let me = self.clone();
+        self.cold_waiting.fetch_add(1, Ordering::Relaxed);
+        self.tasks.spawn(async move {
+            let turn = tokio::select! {
+                turn = me.cold.clone().acquire_owned() => turn,
+                // The row is there: the next start takes it up.
+                () = me.stop.cancelled() => return,
+            };
+            me.cold_waiting.fetch_sub(1, Ordering::Relaxed);
+            let entry = prepared.entry.clone();
+            me.fleet.launch(prepared);
+            // The turn ends when the agent answers, or never will.
+            tokio::select! {
+                _ = entry.wait_link(LAUNCH_DEADLINE) => {}
+                () = me.stop.cancelled() => {}
+            }
+            drop(turn);
+        });
+    }
+
+    /// The transaction failed: nothing was promised. A member that was taken is not put back (F16), it is replaced.
+    async fn undo(self: &Arc<Self>, session: &Arc<Session>, prepared: Option<crate::fleet::Prepared>) {
+        let sandbox = session.record().sandbox;
+        self.live.remove(&session.id);
+        if let Some(sandbox) = sandbox {
+            self.by_sandbox.remove(&sandbox);
+        }
+        match (prepared, sandbox) {
+            (Some(prepared), _) => self.fleet.forget(prepared),
+            (None, Some(sandbox)) => self.drop_member(sandbox).await,
+            (None, None) => {}
+        }
+    }
+
+    async fn drop_member(self: &Arc<Self>, sandbox: SandboxId) {
+        // F11: the record says `claimed` in memory and perhaps `warm` on disk; both ways it ends here.
+        if let Err(e) = self.fleet.stop(sandbox, "its claim could not be recorded").await {
+            tracing::warn!(sandbox = %sandbox, error = %e.chain(), "could not drop a member after a failed claim");
+        }
+    }
+}
+
+/// `{session}` in the pattern becomes the last 12 digits of the id: random, and enough to be unique.
+fn session_branch(pattern: &str, id: SessionId) -> Result<Branch> {
+    let id = id.to_string();
+    let short = &id[id.len() - 12..];
+    let name = pattern.replace("{session}", short);
+    name.parse().map_err(|e| Error::invalid("make the session's branch").caused_by(e))
+}
