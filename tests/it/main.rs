@@ -1,0 +1,14 @@
+//! The integration tests: whole servers on fakes, by area. Failure rows (F…) are named at the tests that hold them.
+
+mod api;
+mod claims;
+mod docker;
+mod faults;
+mod http;
+mod layers;
+mod logs;
+mod pulls;
+mod restarts;
+mod sessions;
+mod warmups;
+mod world;
