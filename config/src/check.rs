@@ -383,7 +383,7 @@ impl<'a> Checker<'a> {
             self.warn(
                 "",
                 "listen",
-                "this file sets up no authentication: whoever reaches this address can use the API",
+                "the API key crosses the network in plain text: put a proxy with TLS in front of this address",
             );
         }
         if repos.is_empty() && !self.root.is_repaired() {

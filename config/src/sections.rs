@@ -23,7 +23,7 @@ fn written<T: crate::values::Text>(text: &str) -> T {
 #[serde(deny_unknown_fields)]
 #[schemars(title = "hotbed.yaml")]
 pub(crate) struct File {
-    /// Where the API listens: an address and port, or `unix:/path`. This file sets up no authentication in front of it. A change needs a restart.
+    /// Where the API listens: an address and port, or `unix:/path` (owner and group may connect). Every route but health and readiness needs an API key; the connection itself is not encrypted. A change needs a restart.
     #[serde(default = "default_listen")]
     pub listen: ListenAddress,
     /// Hotbed's own files: database, session logs, mirrors, sockets. A relative path is below the directory of this file. A change needs a restart.

@@ -13,13 +13,13 @@ use git::{Gateway, GatewayOptions, LocalForge, MirrorOptions, MirrorSet, Remote}
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use store::{BuildLogs, SessionLogs, Store};
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::builds::{self, Builds};
 use crate::captures::Captures;
+use crate::endpoint::Endpoint;
 use crate::fleet::{Fleet, Gatekeeper};
 use crate::idempotency::Idempotency;
 use crate::ledger::StoreLedger;
@@ -400,13 +400,12 @@ impl App {
     }
 
     /// Serves the API until the server stops.
-    pub async fn serve(self: &Arc<Self>, listener: TcpListener) -> Result<()> {
+    pub async fn serve(self: &Arc<Self>, endpoint: impl Into<Endpoint>) -> Result<()> {
         let router = crate::api::router(self.clone());
         let stop = self.stop.clone();
-        let listener = NoDelay(listener);
         let stopping = stop.clone();
-        let served =
-            axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await });
+        let served = axum::serve(endpoint.into(), router)
+            .with_graceful_shutdown(async move { stopping.cancelled().await });
         // Streams that clients follow may never end by themselves; they can go on after the next start.
         let patience = async move {
             stop.cancelled().await;
@@ -513,31 +512,4 @@ fn api_key(dir: &Path) -> Result<String> {
     };
     write().map_err(|e| Error::permanent(context("write")).caused_by(e))?;
     Ok(key)
-}
-
-/// Answers are small and wanted at once: Nagle's algorithm would hold them back.
-struct NoDelay(TcpListener);
-
-impl axum::serve::Listener for NoDelay {
-    type Io = tokio::net::TcpStream;
-    type Addr = std::net::SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            match self.0.accept().await {
-                Ok((stream, address)) => {
-                    let _ = stream.set_nodelay(true);
-                    return (stream, address);
-                }
-                Err(e) => {
-                    warn!(error = %e, "accepting a client failed");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<Self::Addr> {
-        self.0.local_addr()
-    }
 }

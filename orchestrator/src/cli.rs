@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::api::types::{List, PoolView, RepoView, SnapshotView};
 use crate::app::{App, Engine, Options};
 use crate::client::Client;
+use crate::endpoint::Endpoint;
 use output::{Out, ago, bytes, short};
 
 /// Ready development environments for background coding agents, self-hosted.
@@ -118,7 +119,7 @@ impl Ctx {
         };
         let address = match (&self.address, &settings) {
             (Some(address), _) => address.trim_start_matches("http://").trim_end_matches('/').to_owned(),
-            (None, Some(config)) => listen_address(config)?,
+            (None, Some(config)) => config.settings().listen.to_string(),
             (None, None) => return Err(Error::invalid("`--address` is missing")),
         };
         let key = match (&self.key, &settings) {
@@ -144,13 +145,6 @@ impl Ctx {
 
 fn load(path: &Path) -> Result<config::Config> {
     config::Config::load(path).map_err(|e| Error::invalid(e.to_string()))
-}
-
-fn listen_address(config: &config::Config) -> Result<String> {
-    match &config.settings().listen {
-        config::ListenAddress::Tcp(address) => Ok(address.to_string()),
-        other => Err(Error::invalid(format!("`listen` is `{other}`: this version listens on TCP only"))),
-    }
 }
 
 pub fn main() -> ExitCode {
@@ -293,14 +287,15 @@ async fn serve(ctx: &Ctx) -> Result<()> {
         tracing::warn!("{warning}");
     }
     let settings = config.settings();
-    let address = listen_address(&config)?;
+    let address = &settings.listen;
     let mut options =
         Options::new(&settings.state_dir, config.repos().to_vec(), Engine::Docker(settings.docker.clone()));
-    options.base_url = format!("http://{address}");
+    options.base_url = match address {
+        config::ListenAddress::Tcp(address) => format!("http://{address}"),
+        config::ListenAddress::Unix(_) => "http://localhost".into(),
+    };
     let app = App::start(options).await?;
-    let listener = tokio::net::TcpListener::bind(&address)
-        .await
-        .map_err(|e| Error::permanent(format!("listen on {address}")).caused_by(e))?;
+    let endpoint = Endpoint::bind(address).await?;
     tracing::info!(%address, repos = config.repos().len(), "Hotbed is up");
     let stop = app.stop.clone();
     tokio::spawn(async move {
@@ -309,7 +304,7 @@ async fn serve(ctx: &Ctx) -> Result<()> {
         stop.cancel();
     });
     let reloading = tokio::spawn(reload(ctx.config.clone(), config, app.clone()));
-    app.serve(listener).await?;
+    app.serve(endpoint).await?;
     reloading.abort();
     app.shutdown().await;
     Ok(())

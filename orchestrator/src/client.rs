@@ -1,4 +1,4 @@
-//! A client of the public API, as the command line and the demo use it: HTTP/1.1 over TCP, JSON, streams.
+//! A client of the public API, as the command line and the demo use it: HTTP/1.1 over TCP or a unix socket, JSON, streams.
 
 use std::fmt;
 
@@ -13,12 +13,13 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+
+use crate::endpoint;
 
 /// Where an API is and how to enter.
 pub struct Client {
-    /// `127.0.0.1:7070`.
+    /// `127.0.0.1:7070` or `unix:/path`.
     pub address: String,
     key: String,
     /// A connection that is free: taken for a request, put back when its answer has been read.
@@ -46,10 +47,9 @@ impl Client {
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
         let unreachable = || format!("reach Hotbed at {} (`hotbed serve` starts it)", self.address);
-        let stream = TcpStream::connect(&self.address)
+        let stream = endpoint::connect(&self.address)
             .await
             .map_err(|e| Error::unavailable(unreachable()).caused_by(e))?;
-        let _ = stream.set_nodelay(true);
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| Error::unavailable(unreachable()).caused_by(e))?;
@@ -69,7 +69,7 @@ impl Client {
         let mut request = Request::builder()
             .method(method.clone())
             .uri(path)
-            .header(header::HOST, &self.address)
+            .header(header::HOST, self.host())
             .header(header::AUTHORIZATION, format!("Bearer {}", self.key));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -171,6 +171,11 @@ impl Client {
             }
         };
         Ok(stream::unfold((bytes, BytesMut::new()), next).boxed())
+    }
+
+    /// What requests call the server: a socket has no name.
+    pub fn host(&self) -> &str {
+        if self.address.starts_with("unix:") { "localhost" } else { &self.address }
     }
 
     pub fn key(&self) -> &str {

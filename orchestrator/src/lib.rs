@@ -11,6 +11,7 @@ pub mod captures;
 pub mod cli;
 pub mod client;
 pub mod demo;
+pub mod endpoint;
 pub mod fleet;
 pub mod idempotency;
 mod ledger;

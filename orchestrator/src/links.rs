@@ -5,7 +5,7 @@
 
 mod http2;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,17 +44,8 @@ pub trait Admission: Send + Sync + 'static {
 
 /// Binds the socket that sandboxes see as `/run/hotbed/hotbed.sock`, in place of one that an earlier run left.
 pub fn bind(path: &Path) -> Result<UnixListener> {
-    let context = |what: &str| format!("{what} {}", path.display());
-    let staging = PathBuf::from(format!("{}.new", path.display()));
-    let _ = std::fs::remove_file(&staging);
-    let listener = UnixListener::bind(&staging)
-        .map_err(|e| Error::permanent(context("listen for agents at")).caused_by(e))?;
     // Sandboxes may run as anyone; what lets an agent in is its token.
-    let all = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    std::fs::set_permissions(&staging, all)
-        .and_then(|()| std::fs::rename(&staging, path))
-        .map_err(|e| Error::permanent(context("publish the agents' socket at")).caused_by(e))?;
-    Ok(listener)
+    crate::endpoint::bind_unix(path, 0o666)
 }
 
 /// Accepts agents until `stop`.

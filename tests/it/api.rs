@@ -347,3 +347,36 @@ fn the_client_reads_what_the_api_says() {
         assert_eq!(ended["state"], "ended");
     });
 }
+
+/// The API on a unix socket: owner and group may connect, the key is asked for all the same, a stale socket of an
+/// earlier run is no hindrance.
+#[test]
+fn the_api_on_a_unix_socket() {
+    use orchestrator::client::Client;
+    use orchestrator::endpoint::Endpoint;
+
+    World::with(Setup::pool(1), async |w| {
+        let path = w.state_dir().join("api.sock");
+        let listen = config::ListenAddress::Unix(path.clone());
+        drop(Endpoint::bind(&listen).await.expect("bind"));
+        let at = listen.clone();
+        w.on(|app| async move {
+            let endpoint = Endpoint::bind(&at).await.expect("bind again");
+            tokio::spawn(async move { app.serve(endpoint).await });
+        })
+        .await;
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &std::fs::metadata(&path).expect("a socket").permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o660);
+
+        let client = Client::new(listen.to_string(), w.app().api_key.clone());
+        let made: Value = client
+            .post("/v1/sessions", &json!({"repo": "acme/api", "user": {"login": "ada"}}))
+            .await
+            .expect("a session");
+        assert!(made["id"].as_str().is_some_and(|id| id.starts_with("ses_")), "{made}");
+        let refused = Client::new(listen.to_string(), "hbk_wrong").get::<Value>("/v1/repos").await;
+        assert!(refused.is_err_and(|e| e.to_string().contains("API key")));
+    });
+}

@@ -220,20 +220,22 @@ async fn timeouts_ask_and_then_kill() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_background_process_does_not_hold_the_end_back() {
     let world = World::open().await;
-    let started = Instant::now();
-    let request = sh("(sleep 0.7; echo later; sleep 1000) & echo now");
+    let go = world.outside.join("go");
+    let request = sh(&format!(
+        "(until [ -e {} ]; do sleep 0.02; done; echo later; sleep 1000) & echo now",
+        go.display()
+    ));
+    // It would never end, did it wait for the background.
     let done = world.client.run(&request).await;
-    assert!(started.elapsed() < Duration::from_millis(600), "{:?}", started.elapsed());
     assert_eq!((done.stdout.as_str(), done.code()), ("now\n", Some(0)));
+    std::fs::write(&go, "").unwrap();
     wait_for("the later bytes", || async {
         (world.client.output(request.id, 0, false).await.stdout == "now\nlater\n").then_some(())
     })
     .await;
     // One that never falls silent.
-    let started = Instant::now();
     let done = world.client.sh("(while :; do echo x; sleep 0.01; done) & true").await;
     assert_eq!(done.code(), Some(0));
-    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 /// Orphans come home and are collected; nobody else's exit status is taken.

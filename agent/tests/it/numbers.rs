@@ -1,5 +1,5 @@
-//! What the agent costs. The numbers are printed (`--nocapture`); the limits are far from them, so that a busy
-//! machine does not fail the test and a blunder does.
+//! What the agent costs. Times are printed (`--nocapture`) and asserted nowhere: a machine may be busy. What it holds
+//! of memory is asserted.
 
 use std::time::Instant;
 
@@ -46,17 +46,16 @@ async fn costs() {
             percentile(took.clone(), 0.99)
         );
     }
-    let p50 = |n: usize| percentile(results[n].1.clone(), 0.5);
-    assert!(p50(2) - p50(0) < 10.0 && p50(1) - p50(0) < 10.0);
     for gate in [false, true] {
         world.set_gate(gate).await;
         let done = world.client.run(&command(&[&poke, "bench", &far, "5000"])).await;
         let (p50, p99) = done.stdout.trim().split_once(' ').unwrap();
         println!("open for writing elsewhere, gate {gate}: p50 {p50} ns, p99 {p99} ns");
-        assert!(p50.parse::<u64>().unwrap() < 2_000_000);
     }
     println!("resident: idle {idle} bytes, now {} bytes", world.info().await.rss_bytes);
-    assert!(idle < 16 << 20);
+    // A debug build, unless `HOTBED_TEST_AGENT` names the one that goes into sandboxes: that has 6 MB.
+    let limit = if std::env::var_os("HOTBED_TEST_AGENT").is_some() { 6 << 20 } else { 16 << 20 };
+    assert!(idle < limit, "{idle}");
 }
 
 /// What sync costs at a claim, by how far the member was behind.

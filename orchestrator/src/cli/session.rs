@@ -216,13 +216,13 @@ fn size() -> (u16, u16) {
 
 async fn shell(client: &Client, id: &str) -> Result<ExitCode> {
     let (rows, cols) = size();
-    let url = format!("ws://{}/v1/sessions/{id}/terminal?rows={rows}&cols={cols}", client.address);
+    let url = format!("ws://{}/v1/sessions/{id}/terminal?rows={rows}&cols={cols}", client.host());
     let mut request =
         url.into_client_request().map_err(|e| Error::invalid("open a terminal").caused_by(e))?;
     let key = format!("Bearer {}", client.key());
     let key = key.parse().map_err(|_| Error::invalid("the API key is not a header value"))?;
     request.headers_mut().insert("authorization", key);
-    let stream = tokio::net::TcpStream::connect(&client.address)
+    let stream = crate::endpoint::connect(&client.address)
         .await
         .map_err(|e| Error::unavailable(format!("reach Hotbed at {}", client.address)).caused_by(e))?;
     let (socket, _) = tokio_tungstenite::client_async(request, stream)

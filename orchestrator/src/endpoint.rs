@@ -1,0 +1,103 @@
+//! Where the API is: an address and port, or a unix socket. Both ends of it; everything else sees a stream.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::ListenAddress;
+use domain::{Error, Result};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_util::either::Either;
+use tracing::warn;
+
+/// A connection of either kind.
+pub type Stream = Either<TcpStream, UnixStream>;
+
+/// What accepts clients.
+#[derive(Debug)]
+pub enum Endpoint {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for Endpoint {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+impl Endpoint {
+    /// Errors: `Permanent` when the address is taken or may not be used.
+    pub async fn bind(address: &ListenAddress) -> Result<Self> {
+        match address {
+            ListenAddress::Tcp(to) => TcpListener::bind(to)
+                .await
+                .map(Self::Tcp)
+                .map_err(|e| Error::permanent(format!("listen on {to}")).caused_by(e)),
+            // Owner and group; the API key is asked for all the same.
+            ListenAddress::Unix(path) => bind_unix(path, 0o660).map(Self::Unix),
+        }
+    }
+}
+
+impl axum::serve::Listener for Endpoint {
+    type Io = Stream;
+    type Addr = String;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let accepted = match self {
+                Self::Tcp(listener) => TcpListener::accept(listener).await.map(|(stream, from)| {
+                    // Answers are small and wanted at once: Nagle's algorithm would hold them back.
+                    let _ = stream.set_nodelay(true);
+                    (Either::Left(stream), from.to_string())
+                }),
+                Self::Unix(listener) => UnixListener::accept(listener)
+                    .await
+                    .map(|(stream, _)| (Either::Right(stream), "unix".to_owned())),
+            };
+            match accepted {
+                Ok(accepted) => return accepted,
+                Err(e) => {
+                    warn!(error = %e, "accepting a client failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(|a| a.to_string()),
+            Self::Unix(listener) => listener.local_addr().map(|a| format!("{a:?}")),
+        }
+    }
+}
+
+/// Binds a unix socket with this mode, in the place of one that an earlier run left: nobody sees it half made.
+///
+/// Errors: `Permanent`.
+pub fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener> {
+    let context = |what: &str| format!("{what} {}", path.display());
+    let staging = PathBuf::from(format!("{}.new", path.display()));
+    let _ = std::fs::remove_file(&staging);
+    let listener = UnixListener::bind(&staging)
+        .map_err(|e| Error::permanent(context("listen at the socket")).caused_by(e))?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(&staging, mode)
+        .and_then(|()| std::fs::rename(&staging, path))
+        .map_err(|e| Error::permanent(context("publish the socket")).caused_by(e))?;
+    Ok(listener)
+}
+
+/// Reaches an API at `host:port` or `unix:/path`.
+pub async fn connect(address: &str) -> io::Result<Stream> {
+    match address.strip_prefix("unix:") {
+        Some(path) => UnixStream::connect(path).await.map(Either::Right),
+        None => {
+            let stream = TcpStream::connect(address).await?;
+            let _ = stream.set_nodelay(true);
+            Ok(Either::Left(stream))
+        }
+    }
+}
