@@ -1,19 +1,22 @@
 //! The append-only log of each session: one SQLite file, events numbered from 1 without gaps.
 //!
-//! One thread writes all of them and holds the open files, so that opening one is never on a caller's path. A
-//! follower reads from the file and is only *woken* by the writer: a slow one falls behind by itself and blocks
-//! nobody, and there is one source of events, so catching up and following live can't disagree.
+//! One thread writes all of them and holds the open files, so that opening one is never on a caller's path. The
+//! events of a new session that nobody reads yet lie in a journal that all share, and its file is made a second
+//! later, or at once when somebody asks. A follower reads from the file and is only *woken* by the writer: a slow
+//! one falls behind by itself and blocks nobody, and there is one source of events, so catching up and following
+//! live can't disagree.
 //!
 //! The store's lock on the state directory covers these files too: open the store first.
 
+mod journal;
 mod read;
 mod write;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use domain::{Error, Result, SessionId, SharedClock};
@@ -24,6 +27,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
 use crate::{failure, files};
+
+use journal::Journal;
 
 /// The longest event, as JSON.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
@@ -50,7 +55,6 @@ pub struct SessionLogs(Arc<Handle>);
 
 struct Handle {
     shared: Arc<Shared>,
-    queue: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     clock: SharedClock,
 }
@@ -58,9 +62,13 @@ struct Handle {
 /// What the log thread, readers and followers share.
 struct Shared {
     dir: PathBuf,
+    /// The way to the log thread; `None` once the last handle is gone.
+    queue: RwLock<Option<SyncSender<Job>>>,
     queued: AtomicUsize,
     news: Mutex<News>,
     idle: Mutex<read::Idle>,
+    /// Sessions of which events lie in the journal: who reads one has it settled first.
+    unsettled: Mutex<HashSet<SessionId>>,
 }
 
 /// Who waits for which session: the number of its last event, where it is known.
@@ -86,6 +94,8 @@ impl Entry {
 
 enum Job {
     Append(Entry),
+    /// Move what the journal has of it into its own file.
+    Settle(SessionId, oneshot::Sender<Result<()>>),
     Remove(SessionId, oneshot::Sender<Result<()>>),
     Close(oneshot::Sender<()>),
 }
@@ -99,22 +109,25 @@ impl std::fmt::Debug for SessionLogs {
 impl SessionLogs {
     /// Makes `<dir>/sessions` where it is missing and starts the log thread. Blocks for a few milliseconds.
     pub fn open(dir: &Path, clock: SharedClock) -> Result<Self> {
+        let (journal, left) = Journal::open(&dir.join("session-journal.db"))?;
         let dir = dir.join("sessions");
         files::private_dir(&dir)?;
         let template = write::template(&dir)?;
+        let (queue, jobs) = sync_channel(QUEUE);
         let shared = Arc::new(Shared {
             dir,
+            queue: RwLock::new(Some(queue)),
             queued: AtomicUsize::new(0),
             news: Mutex::default(),
             idle: Mutex::default(),
+            unsettled: Mutex::new(left.iter().map(|(session, _)| *session).collect()),
         });
-        let (queue, jobs) = sync_channel(QUEUE);
         let mine = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("session-logs".into())
-            .spawn(move || write::run(&mine, &template, jobs))
+            .spawn(move || write::run(&mine, template, journal, left, jobs))
             .map_err(|e| failure::io("start the log thread", e))?;
-        Ok(Self(Arc::new(Handle { shared, queue: Some(queue), thread: Some(thread), clock })))
+        Ok(Self(Arc::new(Handle { shared, thread: Some(thread), clock })))
     }
 
     /// Appends and does not wait. Events of one caller keep their order, also mixed with [`Self::append`].
@@ -162,19 +175,12 @@ impl SessionLogs {
             )));
         }
         let queued = self.0.shared.queued.fetch_add(bytes, Ordering::Relaxed);
-        let sent = if queued + bytes > QUEUE_BYTES { Err(full()) } else { self.push(Job::Append(entry)) };
+        let sent =
+            if queued + bytes > QUEUE_BYTES { Err(full()) } else { self.0.shared.push(Job::Append(entry)) };
         if sent.is_err() {
             self.0.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
         }
         sent
-    }
-
-    fn push(&self, job: Job) -> Result<()> {
-        let Some(queue) = &self.0.queue else { return Err(closed()) };
-        queue.try_send(job).map_err(|e| match e {
-            TrySendError::Full(_) => full(),
-            TrySendError::Disconnected(_) => closed(),
-        })
     }
 
     /// Up to `limit` events after number `after`, in order. It may return fewer although there are more, when they
@@ -227,14 +233,14 @@ impl SessionLogs {
     /// log from number 1.
     pub async fn remove(&self, session: SessionId) -> Result<()> {
         let (reply, answer) = oneshot::channel();
-        self.push(Job::Remove(session, reply))?;
+        self.0.shared.push(Job::Remove(session, reply))?;
         answer.await.map_err(|_| closed())?
     }
 
     /// Ends it for all handles: commits what waits and closes all files; followers read to the end and end.
     pub async fn close(self) {
         let (reply, done) = oneshot::channel();
-        if self.push(Job::Close(reply)).is_ok() {
+        if self.0.shared.push(Job::Close(reply)).is_ok() {
             let _ = done.await;
         }
     }
@@ -242,7 +248,7 @@ impl SessionLogs {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.queue = None;
+        self.shared.queue.write().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -250,6 +256,34 @@ impl Drop for Handle {
 }
 
 impl Shared {
+    fn push(&self, job: Job) -> Result<()> {
+        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(queue) = &*queue else { return Err(closed()) };
+        queue.try_send(job).map_err(|e| match e {
+            TrySendError::Full(_) => full(),
+            TrySendError::Disconnected(_) => closed(),
+        })
+    }
+
+    /// Has what the journal holds of a session moved into its own file, so that the file is all there is.
+    async fn settle(&self, session: SessionId) -> Result<()> {
+        if !self.unsettled().contains(&session) {
+            return Ok(());
+        }
+        let (reply, done) = oneshot::channel();
+        self.push(Job::Settle(session, reply))?;
+        done.await.map_err(|_| closed())?
+    }
+
+    /// Whether somebody follows it.
+    fn is_watched(&self, session: SessionId) -> bool {
+        self.news().sessions.get(&session).is_some_and(|sender| sender.receiver_count() > 0)
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, HashSet<SessionId>> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn path(&self, session: SessionId) -> PathBuf {
         self.dir.join(format!("{session}.db"))
     }

@@ -55,6 +55,7 @@ pub(super) async fn events(
     after: u64,
     limit: usize,
 ) -> Result<Vec<LogEvent>> {
+    shared.settle(session).await?;
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     with(shared, session, Vec::new(), move |conn| {
@@ -86,6 +87,7 @@ pub(super) async fn events(
 }
 
 pub(super) async fn last(shared: Arc<Shared>, session: SessionId) -> Result<u64> {
+    shared.settle(session).await?;
     with(shared, session, 0, move |conn| {
         let last: Option<i64> = conn
             .prepare_cached("SELECT max(seq) FROM events")

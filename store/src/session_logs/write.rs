@@ -1,14 +1,17 @@
-//! The log thread: it owns the queue's end and the open files.
+//! The log thread: it owns the queue's end, the open files and the journal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use domain::{Error, Result, SessionId};
 use rusqlite::{Connection, OpenFlags, params};
 
+use super::journal::{Journal, Left, Numbered};
 use super::{Entry, Job, Shared};
 use crate::{failure, files, schema};
 
@@ -16,6 +19,19 @@ use crate::{failure, files, schema};
 const OPEN: usize = 64;
 /// Events in one round over the sessions.
 const BATCH: usize = 1024;
+/// How long events lie in the journal at least, unless somebody asks: most sessions write their first lines within
+/// it, and then their file is written once.
+const LINGER: Duration = Duration::from_secs(1);
+/// Files made in one go, and the part of this thread's time that making them may take: a quarter. The rest is for
+/// events, and for whoever else wants the processor after a burst of claims.
+const SETTLED_AT_ONCE: usize = 16;
+const REST: u32 = 3;
+/// More than this in the journal, and files are made without pause.
+const JOURNAL_BYTES: usize = 32 * 1024 * 1024;
+/// The two bytes of a database's header that say whether it has a write-ahead log, and what they may say.
+const MODE_AT: u64 = 18;
+const ROLLBACK: [u8; 2] = [1, 1];
+const WRITE_AHEAD: [u8; 2] = [2, 2];
 
 const SCHEMA: &str = "
     PRAGMA synchronous = OFF;
@@ -134,25 +150,63 @@ fn close(conn: Connection) {
     }
 }
 
+/// Events of a session that lie in the journal and not yet in its file.
+struct Aside {
+    events: Vec<Numbered>,
+    since: Instant,
+}
+
 struct Logs<'a> {
     shared: &'a Shared,
-    template: &'a [u8],
+    template: Vec<u8>,
     open: HashMap<SessionId, Log>,
     closer: Closer,
     /// Counts uses, to tell which was used last.
     uses: u64,
+    journal: Journal,
+    aside: HashMap<SessionId, Aside>,
+    /// Those of `aside`, the oldest first; a session that was settled since may still stand here.
+    turns: VecDeque<SessionId>,
+    aside_bytes: usize,
+    /// No file is made at leisure before this.
+    rested: Instant,
 }
 
-pub(super) fn run(shared: &Shared, template: &[u8], jobs: Receiver<Job>) {
-    let mut logs = Logs { shared, template, open: HashMap::new(), closer: Closer::start(), uses: 0 };
+pub(super) fn run(shared: &Shared, template: Vec<u8>, journal: Journal, left: Left, jobs: Receiver<Job>) {
+    let mut logs = Logs {
+        shared,
+        template,
+        open: HashMap::new(),
+        closer: Closer::start(),
+        uses: 0,
+        journal,
+        aside: HashMap::new(),
+        turns: VecDeque::new(),
+        aside_bytes: 0,
+        rested: Instant::now(),
+    };
+    for (session, events) in left {
+        logs.put_aside(session, events);
+    }
     let mut closing = None;
     while closing.is_none() {
-        let Ok(first) = jobs.recv() else { break };
+        let first = match logs.next_turn() {
+            None => jobs.recv().map_err(RecvTimeoutError::from),
+            Some(at) => jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
+        };
+        let mut next = match first {
+            Ok(job) => Some(job),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         let mut round = Round::default();
-        let mut next = Some(first);
         while let Some(job) = next {
             match job {
                 Job::Append(entry) => round.push(entry),
+                Job::Settle(session, reply) => {
+                    logs.append(std::mem::take(&mut round));
+                    let _ = reply.send(logs.settle(&[session]));
+                }
                 Job::Remove(session, reply) => {
                     logs.append(std::mem::take(&mut round));
                     let _ = reply.send(logs.remove(session));
@@ -165,10 +219,17 @@ pub(super) fn run(shared: &Shared, template: &[u8], jobs: Receiver<Job>) {
             next = if round.len < BATCH { jobs.try_recv().ok() } else { None };
         }
         logs.append(round);
+        logs.settle_at_leisure();
     }
     drop(jobs);
+    let all: Vec<_> = logs.aside.keys().copied().collect();
+    if let Err(e) = logs.settle(&all) {
+        tracing::error!(error = %e.chain(), "events stay in the journal of session logs until the next start");
+    }
     shared.idle().close();
-    drop(logs);
+    let Logs { open, closer, journal, .. } = logs;
+    drop((open, closer));
+    journal.close();
     {
         // With the senders gone the followers read to the end and end.
         let mut news = shared.news();
@@ -200,62 +261,245 @@ impl Round {
     }
 }
 
+/// Whoever waits for events that have just been numbered.
+type Replies = Vec<(u64, tokio::sync::oneshot::Sender<Result<u64>>)>;
+
+fn number(entries: Vec<Entry>, last: u64) -> (Vec<Numbered>, Replies) {
+    let (mut events, mut replies) = (Vec::with_capacity(entries.len()), Vec::new());
+    for (seq, entry) in (last + 1..).zip(entries) {
+        replies.extend(entry.reply.map(|reply| (seq, reply)));
+        events.push(Numbered { seq, at: entry.at, kind: entry.kind, data: entry.data });
+    }
+    (events, replies)
+}
+
+/// Tells those who wait, and the log of Hotbed itself where nobody does.
+fn lose(session: SessionId, events: &[Numbered], replies: Replies, error: &Error) {
+    let posted = events.len() - replies.len();
+    if posted > 0 {
+        tracing::error!(%session, events = posted, error = %error.chain(), "events of a session's log are lost");
+    }
+    for (_, reply) in replies {
+        let _ = reply.send(Err(Error::new(error.kind(), error.chain())));
+    }
+}
+
+/// In one transaction; the number of the last.
+fn insert<'e>(
+    conn: &mut Connection,
+    events: impl Iterator<Item = &'e Numbered>,
+) -> rusqlite::Result<Option<u64>> {
+    let tx = conn.transaction()?;
+    let mut last = None;
+    {
+        let mut insert =
+            tx.prepare_cached("INSERT INTO events(seq, at, kind, data) VALUES(?1, ?2, ?3, ?4)")?;
+        for event in events {
+            insert.execute(params![event.seq as i64, event.at.to_string(), event.kind, event.data])?;
+            last = Some(event.seq);
+        }
+    }
+    tx.commit()?;
+    Ok(last)
+}
+
 impl Logs<'_> {
     fn append(&mut self, round: Round) {
+        let bytes: usize = round.sessions.iter().flat_map(|(_, entries)| entries).map(Entry::bytes).sum();
+        let mut aside = Vec::new();
         for (session, entries) in round.sessions {
-            let bytes = entries.iter().map(Entry::bytes).sum();
-            match self.write(session, &entries) {
-                Ok(last) => {
+            match self.last_aside(session) {
+                Some(last) => aside.push((session, last, entries)),
+                None => self.append_to_file(session, entries),
+            }
+        }
+        self.set_down(aside);
+        self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// The number of the last event of a session whose events go to the journal; `None` for one whose file takes
+    /// them: somebody follows it, or it is there already.
+    fn last_aside(&mut self, session: SessionId) -> Option<u64> {
+        let last = self.aside.get(&session).and_then(|a| a.events.last()).map(|e| e.seq);
+        let straight = self.shared.is_watched(session)
+            || last.is_none()
+                && (self.open.contains_key(&session) || has_content(&self.shared.path(session)));
+        if straight { None } else { Some(last.unwrap_or(0)) }
+    }
+
+    /// Sets events down in the journal, those of all sessions in one transaction.
+    fn set_down(&mut self, sessions: Vec<(SessionId, u64, Vec<Entry>)>) {
+        if sessions.is_empty() {
+            return;
+        }
+        let number = |(session, last, entries)| {
+            let (events, replies) = number(entries, last);
+            (session, events, replies)
+        };
+        let all: Vec<_> = sessions.into_iter().map(number).collect();
+        let rows = all.iter().flat_map(|(session, events, _)| events.iter().map(|e| (*session, e)));
+        match self.journal.write(rows) {
+            Ok(()) => {
+                for (session, events, replies) in all {
+                    let last = events.last().map_or(0, |e| e.seq);
+                    // Before anybody learns of them, so that who reads has them settled first.
+                    self.shared.unsettled().insert(session);
+                    self.put_aside(session, events);
                     self.shared.announce(session, last);
-                    let first = last + 1 - entries.len() as u64;
-                    for (seq, entry) in (first..).zip(entries) {
-                        if let Some(reply) = entry.reply {
-                            let _ = reply.send(Ok(seq));
-                        }
-                    }
-                }
-                Err(error) => {
-                    // Begin anew with the file the next time: what went wrong may have been the connection.
-                    self.open.remove(&session);
-                    let posted = entries.iter().filter(|e| e.reply.is_none()).count();
-                    if posted > 0 {
-                        tracing::error!(%session, events = posted, error = %error.chain(), "events of a session's log are lost");
-                    }
-                    for reply in entries.into_iter().filter_map(|e| e.reply) {
-                        let _ = reply.send(Err(Error::new(error.kind(), error.chain())));
+                    for (seq, reply) in replies {
+                        let _ = reply.send(Ok(seq));
                     }
                 }
             }
-            self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+            Err(e) => {
+                let error = failure::sql("append to the journal of session logs", e);
+                for (session, events, replies) in all {
+                    lose(session, &events, replies, &error);
+                }
+            }
         }
     }
 
-    /// All of `entries` in one transaction; returns the number of the last.
-    fn write(&mut self, session: SessionId, entries: &[Entry]) -> Result<u64> {
+    fn put_aside(&mut self, session: SessionId, events: Vec<Numbered>) {
+        self.aside_bytes += events.iter().map(Numbered::bytes).sum::<usize>();
+        let aside = self.aside.entry(session).or_insert_with(|| {
+            self.turns.push_back(session);
+            Aside { events: Vec::new(), since: Instant::now() }
+        });
+        aside.events.extend(events);
+    }
+
+    /// When the next file is to be made at leisure.
+    fn next_turn(&self) -> Option<Instant> {
+        let oldest = self.turns.iter().find_map(|session| self.aside.get(session))?;
+        Some(if self.aside_bytes > JOURNAL_BYTES {
+            Instant::now()
+        } else {
+            self.rested.max(oldest.since + LINGER)
+        })
+    }
+
+    /// Makes some files, and then leaves the processor to others for a while.
+    fn settle_at_leisure(&mut self) {
+        let begun = Instant::now();
+        if self.next_turn().is_none_or(|at| at > begun) {
+            return;
+        }
+        let mut due = Vec::new();
+        while due.len() < SETTLED_AT_ONCE
+            && let Some(session) = self.turns.pop_front()
+        {
+            if self.aside.contains_key(&session) {
+                due.push(session);
+            }
+        }
+        if let Err(e) = self.settle(&due) {
+            tracing::error!(error = %e.chain(), "could not move events into a session's log; they wait in the journal");
+            // Behind the others, and not at once.
+            for session in due {
+                if let Some(aside) = self.aside.get_mut(&session) {
+                    aside.since = Instant::now();
+                    self.turns.push_back(session);
+                }
+            }
+        }
+        self.rested = Instant::now() + begun.elapsed() * REST;
+    }
+
+    /// Moves what the journal has of these sessions into their files; the first error, after all were tried.
+    fn settle(&mut self, sessions: &[SessionId]) -> Result<()> {
+        let (mut settled, mut result) = (Vec::new(), Ok(()));
+        for session in sessions {
+            let Some(aside) = self.aside.remove(session) else { continue };
+            match self.move_in(*session, &aside.events) {
+                Ok(()) => {
+                    self.aside_bytes -= aside.events.iter().map(Numbered::bytes).sum::<usize>();
+                    settled.push(*session);
+                }
+                Err(e) => {
+                    self.aside.insert(*session, aside);
+                    result = result.and(Err(e));
+                }
+            }
+        }
+        if !settled.is_empty() {
+            if let Err(e) = self.journal.forget(&settled) {
+                // They stand in both, which the next start sees.
+                tracing::warn!(error = %e, "take events out of the journal of session logs");
+            }
+            let mut unsettled = self.shared.unsettled();
+            for session in &settled {
+                unsettled.remove(session);
+            }
+        }
+        result
+    }
+
+    /// Writes numbered events into the session's file; those that are in it already stay as they are.
+    fn move_in(&mut self, session: SessionId, events: &[Numbered]) -> Result<()> {
+        if !self.open.contains_key(&session) && !has_content(&self.shared.path(session)) {
+            return self.make_file(session, events);
+        }
+        let last = self.log(session)?.last;
+        self.write(session, events.iter().filter(|e| e.seq > last))
+    }
+
+    /// A new file with its first events, written whole and renamed into place. While it has no name nobody reads
+    /// it, so it needs neither a write-ahead log nor a sync.
+    fn make_file(&self, session: SessionId, events: &[Numbered]) -> Result<()> {
+        let path = self.shared.path(session);
+        let new = path.with_extension("tmp");
+        let io = |e| failure::io(format!("make the log of {session}"), e);
+        let sql = |e| failure::sql(format!("make the log of {session}"), e);
+        let file = files::private_file(&new)?;
+        file.set_len(0).map_err(io)?;
+        file.write_all_at(&self.template, 0).map_err(io)?;
+        file.write_all_at(&ROLLBACK, MODE_AT).map_err(io)?;
+        let mut conn = schema::connect(&new)?;
+        conn.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF").map_err(sql)?;
+        insert(&mut conn, events.iter()).map_err(sql)?;
+        conn.close().map_err(|(_, e)| sql(e))?;
+        file.write_all_at(&WRITE_AHEAD, MODE_AT).map_err(io)?;
+        std::fs::rename(&new, &path).map_err(io)
+    }
+
+    /// Straight into the session's own file.
+    fn append_to_file(&mut self, session: SessionId, entries: Vec<Entry>) {
+        let last = self.settle(&[session]).and_then(|()| Ok(self.log(session)?.last));
+        let (events, replies) = number(entries, *last.as_ref().unwrap_or(&0));
+        let written = last.and_then(|last| {
+            self.write(session, events.iter())?;
+            Ok(last + events.len() as u64)
+        });
+        match written {
+            Ok(last) => {
+                self.shared.announce(session, last);
+                for (seq, reply) in replies {
+                    let _ = reply.send(Ok(seq));
+                }
+            }
+            Err(error) => {
+                // Begin anew with the file the next time: what went wrong may have been the connection.
+                self.open.remove(&session);
+                lose(session, &events, replies, &error);
+            }
+        }
+    }
+
+    /// All of `events` in one transaction.
+    fn write<'e>(&mut self, session: SessionId, events: impl Iterator<Item = &'e Numbered>) -> Result<()> {
         let failed = |e| failure::sql(format!("append to the log of {session}"), e);
         let log = self.log(session)?;
         if log.fresh {
             log.conn.execute_batch("PRAGMA synchronous=OFF").map_err(failed)?;
         }
-        let tx = log.conn.transaction().map_err(failed)?;
-        let mut last = log.last;
-        {
-            let mut insert = tx
-                .prepare_cached("INSERT INTO events(seq, at, kind, data) VALUES(?1, ?2, ?3, ?4)")
-                .map_err(failed)?;
-            for entry in entries {
-                last += 1;
-                insert
-                    .execute(params![last as i64, entry.at.to_string(), entry.kind, entry.data])
-                    .map_err(failed)?;
-            }
+        if let Some(last) = insert(&mut log.conn, events).map_err(failed)? {
+            log.last = last;
         }
-        tx.commit().map_err(failed)?;
-        log.last = last;
         if std::mem::take(&mut log.fresh) {
             log.conn.execute_batch("PRAGMA synchronous=NORMAL").map_err(failed)?;
         }
-        Ok(last)
+        Ok(())
     }
 
     fn log(&mut self, session: SessionId) -> Result<&mut Log> {
@@ -287,7 +531,7 @@ impl Logs<'_> {
             let failed = |e| failure::io(format!("make the log of {session}"), e);
             let mut file = files::private_file(&new)?;
             file.set_len(0).map_err(failed)?;
-            std::io::Write::write_all(&mut file, self.template).map_err(failed)?;
+            std::io::Write::write_all(&mut file, &self.template).map_err(failed)?;
             std::fs::rename(&new, &path).map_err(failed)?;
         }
         let [wal, ..] = beside(&path);
@@ -301,6 +545,12 @@ impl Logs<'_> {
 
     fn remove(&mut self, session: SessionId) -> Result<()> {
         self.open.remove(&session);
+        if let Some(aside) = self.aside.remove(&session) {
+            self.aside_bytes -= aside.events.iter().map(Numbered::bytes).sum::<usize>();
+            let failed = |e| failure::sql(format!("remove the log of {session} from the journal"), e);
+            self.journal.forget(&[session]).map_err(failed)?;
+            self.shared.unsettled().remove(&session);
+        }
         // It may be on its way to be closed, and a close tidies up by the file's name.
         self.closer.wait();
         let mut result = Ok(());

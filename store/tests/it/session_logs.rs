@@ -194,6 +194,91 @@ async fn an_event_too_long_is_refused_and_a_damaged_one_named() {
     assert!(error.to_string().contains("event 41"), "{error}");
 }
 
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// What was acknowledged survives the process, wherever it lies at that moment; and what lies in two places counts
+/// once.
+#[tokio::test]
+async fn a_copy_taken_at_any_moment_holds_what_was_acknowledged() {
+    let (dir, logs) = logs();
+    let after = tempfile::tempdir().unwrap();
+    for n in 0..40 {
+        logs.post(session(n), "a", json!(n)).unwrap();
+    }
+    for n in 0..40 {
+        assert_eq!(logs.append(session(n), "b", json!(n)).await.unwrap(), 2);
+    }
+    copy(dir.path(), &after.path().join("early"));
+    // Reading moves events into the sessions' own files.
+    for n in 0..20 {
+        assert_eq!(logs.read(session(n), 0, 10).await.unwrap().len(), 2);
+    }
+    copy(dir.path(), &after.path().join("late"));
+    // As if the process had died after the files were made and before the journal let go of them.
+    copy(&after.path().join("early"), &after.path().join("both"));
+    copy(&after.path().join("late/sessions"), &after.path().join("both/sessions"));
+    for state in ["early", "late", "both"] {
+        let logs = SessionLogs::open(&after.path().join(state), clock()).unwrap();
+        for n in 0..40 {
+            let events = logs.read(session(n), 0, 10).await.unwrap();
+            let seen: Vec<_> = events.iter().map(|e| (e.seq, e.kind.as_str(), e.data.clone())).collect();
+            assert_eq!(seen, [(1, "a", json!(n)), (2, "b", json!(n))], "{state}");
+            assert_eq!(logs.append(session(n), "c", json!(n)).await.unwrap(), 3, "{state}");
+        }
+        logs.close().await;
+    }
+}
+
+/// Sessions that nobody reads get their files all the same, by and by.
+#[tokio::test]
+async fn files_are_made_without_being_asked_for() {
+    let (dir, logs) = logs();
+    for n in 0..100 {
+        logs.post(session(n), "k", json!(n)).unwrap();
+    }
+    logs.append(session(100), "k", json!(100)).await.unwrap();
+    let file = |n| dir.path().join("sessions").join(format!("{}.db", session(n)));
+    let made = async {
+        while !(0..=100).all(|n| file(n).exists()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), made).await.expect("all files");
+    // They are what a log's file is: any SQLite reads them, and later events go on in them.
+    let count = |n| {
+        rusqlite::Connection::open(file(n))
+            .unwrap()
+            .query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
+    assert_eq!(count(7), 1);
+    assert_eq!(logs.append(session(7), "later", json!(0)).await.unwrap(), 2);
+    assert_eq!(count(7), 2);
+}
+
+/// A journal that a loss of power damaged costs the last second of some logs, and nothing else.
+#[tokio::test]
+async fn a_damaged_journal_is_put_aside() {
+    let (dir, logs) = logs();
+    logs.append(session(1), "k", json!(1)).await.unwrap();
+    logs.close().await;
+    std::fs::write(dir.path().join("session-journal.db"), "no database ".repeat(500)).unwrap();
+    let logs = SessionLogs::open(dir.path(), clock()).unwrap();
+    assert_eq!(logs.read(session(1), 0, 10).await.unwrap().len(), 1);
+    assert_eq!(logs.append(session(2), "k", json!(1)).await.unwrap(), 1);
+    assert!(dir.path().join("session-journal.db.damaged").exists());
+}
+
 /// What a loss of power can leave of a log that was made just before it: a name.
 #[tokio::test]
 async fn an_empty_file_is_a_log_without_events() {
