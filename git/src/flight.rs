@@ -2,14 +2,22 @@
 //!
 //! Whoever asks while a flight is in the air waits for the *next* one, because the one in the air may have looked
 //! already; all who wait for the next one share it. The flight is a task of its own: a caller that goes away
-//! neither ends it nor fails the others.
+//! neither ends it nor fails the others. Under a storm of callers flights leave on a timetable, so that a burst of
+//! claims does not become a burst of processes.
 
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use domain::{Error, Result};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// Under steady demand a flight leaves this long after the one before.
+const PACE: Duration = Duration::from_millis(100);
+/// Flights that may leave sooner than that after a quiet time.
+const AT_WILL: u32 = 8;
 
 pub(crate) struct Flights<T> {
     state: Mutex<State<T>>,
@@ -18,6 +26,20 @@ pub(crate) struct Flights<T> {
 struct State<T> {
     flying: bool,
     waiting: Vec<oneshot::Sender<Result<T, Arc<Error>>>>,
+    timetable: Timetable,
+}
+
+/// When the next flight would leave if they had all left at the pace; behind the clock after a quiet time.
+#[derive(Default)]
+struct Timetable(Option<Instant>);
+
+impl Timetable {
+    /// How long the next flight has to wait.
+    fn next(&mut self, now: Instant) -> Duration {
+        let due = self.0.map_or(now, |due| due.max(now));
+        self.0 = Some(due + PACE);
+        (due - now).saturating_sub(PACE * (AT_WILL - 1))
+    }
 }
 
 impl<T> fmt::Debug for Flights<T> {
@@ -28,7 +50,9 @@ impl<T> fmt::Debug for Flights<T> {
 
 impl<T> Default for Flights<T> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { flying: false, waiting: Vec::new() }) }
+        Self {
+            state: Mutex::new(State { flying: false, waiting: Vec::new(), timetable: Timetable::default() }),
+        }
     }
 }
 
@@ -63,13 +87,20 @@ impl<T: Clone + Send + 'static> Flights<T> {
         // If a flight panics, those who wait are dropped (an error for them) and the next caller starts anew.
         let mut grounded = Grounded(Some(self.clone()));
         loop {
-            let passengers = {
+            let wait = {
                 let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                 if state.waiting.is_empty() {
                     state.flying = false;
                     grounded.0 = None;
                     return;
                 }
+                state.timetable.next(Instant::now())
+            };
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            let passengers = {
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                 std::mem::take(&mut state.waiting)
             };
             let outcome = fly().await.map_err(Arc::new);
@@ -146,6 +177,18 @@ mod tests {
             assert_eq!(l.await.unwrap().unwrap(), 2);
         }
         assert_eq!(begun.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_storm_of_flights_leaves_on_the_timetable() {
+        let (mut timetable, begun) = (Timetable::default(), Instant::now());
+        let waits: Vec<_> = (0..AT_WILL + 3).map(|_| timetable.next(begun)).collect();
+        assert!(waits[..AT_WILL as usize].iter().all(Duration::is_zero), "{waits:?}");
+        assert_eq!(waits[AT_WILL as usize..], [PACE, PACE * 2, PACE * 3]);
+        // Quiet for long, it owes nothing.
+        let later = begun + PACE * 60;
+        assert!((0..AT_WILL).all(|_| timetable.next(later).is_zero()));
+        assert_eq!(timetable.next(later), PACE);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ mod store_dir;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -105,6 +105,7 @@ struct Inner {
     options: MirrorOptions,
     urls: RwLock<HashMap<RepoName, String>>,
     mirrors: Mutex<HashMap<RepoName, Arc<Mirror>>>,
+    fetches: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -132,7 +133,8 @@ impl MirrorSet {
             .map_err(|e| {
                 Error::permanent(format!("prepare the mirrors' directory {}", dir.display())).caused_by(e)
             })?;
-        let inner = Inner { dir, hooks, options, urls: RwLock::default(), mirrors: Mutex::default() };
+        let (urls, mirrors, fetches) = (RwLock::default(), Mutex::default(), AtomicU64::new(0));
+        let inner = Inner { dir, hooks, options, urls, mirrors, fetches };
         let set = Self(Arc::new(inner));
         set.set_remotes(remotes);
         Ok(set)
@@ -176,6 +178,11 @@ impl MirrorSet {
         let Ok(mirror) = self.mirror(repo) else { return false };
         let fresh = *mirror.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         fresh.is_some_and(|at| at.elapsed() <= age)
+    }
+
+    /// Fetches from upstream since the start, over all repositories.
+    pub fn fetches(&self) -> u64 {
+        self.0.fetches.load(Ordering::Relaxed)
     }
 
     /// Refreshes without waiting for it; a failure is logged.
@@ -302,6 +309,7 @@ impl MirrorSet {
         let header = self.header(repo, Direction::Fetch, None).await?;
         let upstream = Upstream { set: self, repo, url: &url, header: header.as_deref() };
         let began = Instant::now();
+        self.0.fetches.fetch_add(1, Ordering::Relaxed);
         let moved = if is_made(mirror.objects.dir()).await {
             upstream.update(&mirror).await?
         } else {

@@ -353,6 +353,8 @@ impl App {
     /// Sets the gauges that are read off the present state.
     pub fn measure(&self) {
         let now = self.clock.now();
+        self.metrics.store_commits.set(self.store.write_counts().commits as i64);
+        self.metrics.git_fetches.set(self.mirrors.fetches() as i64);
         for spec in self.repos.all() {
             if let Some(image) = self.repos.current_image(&spec.name) {
                 let age = now.duration_since(image.created_at).as_secs_f64();

@@ -43,7 +43,7 @@ impl Captures {
 
     /// What living sandboxes were started from.
     fn in_use(&self) -> HashSet<Digest> {
-        self.fleet.records().into_iter().map(|r| r.source).collect()
+        self.fleet.records().into_iter().map(|r| r.source.clone()).collect()
     }
 
     async fn all_snapshots(&self) -> Result<Vec<SnapshotRecord>> {

@@ -9,7 +9,7 @@ mod admission;
 mod reconcile;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::live::{Guard, Live};
 use crate::metrics::Metrics;
 
 pub use reconcile::ReconcileReport;
@@ -90,7 +91,7 @@ pub struct Entry {
     pub id: SandboxId,
     pub repo: RepoName,
     pub purpose: Purpose,
-    record: Mutex<SandboxRecord>,
+    record: Live<SandboxRecord>,
     presence: watch::Sender<Presence>,
     /// A call to the engine's `start` is under way in this process.
     starting: std::sync::atomic::AtomicBool,
@@ -111,7 +112,7 @@ impl Entry {
             id: record.id,
             repo: record.repo.clone(),
             purpose: record.purpose,
-            record: Mutex::new(record),
+            record: Live::new(record),
             presence: watch::Sender::new(Presence { silent_since, ..Presence::default() }),
             starting: std::sync::atomic::AtomicBool::new(false),
             started_at: Mutex::default(),
@@ -121,8 +122,8 @@ impl Entry {
         })
     }
 
-    pub fn record(&self) -> SandboxRecord {
-        self.lock().clone()
+    pub fn record(&self) -> Arc<SandboxRecord> {
+        self.record.view()
     }
 
     pub fn state(&self) -> SandboxState {
@@ -185,9 +186,14 @@ impl Entry {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, SandboxRecord> {
-        self.record.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, SandboxRecord> {
+        self.record.lock()
     }
+}
+
+/// Not handed out yet, and not on its way out.
+fn is_unclaimed(state: SandboxState) -> bool {
+    matches!(state, SandboxState::Creating | SandboxState::Starting | SandboxState::Warm)
 }
 
 /// A sandbox whose row is not written yet. Put its record into a transaction, then [`Fleet::launch`] it.
@@ -213,6 +219,8 @@ pub struct Fleet {
     clock: SharedClock,
     metrics: Arc<Metrics>,
     entries: DashMap<SandboxId, Arc<Entry>>,
+    /// Those of them that are on their way to a claim. Nothing comes back into it: a claim is for good (F16).
+    unclaimed: DashMap<SandboxId, Arc<Entry>>,
     shelf: Shelf,
     /// What agents are told to dial.
     dial: String,
@@ -246,9 +254,14 @@ impl Fleet {
         loaded: Vec<SandboxRecord>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<FleetEvent>) {
         let (events, rx) = mpsc::unbounded_channel();
-        let entries = DashMap::new();
+        let (entries, unclaimed) = (DashMap::new(), DashMap::new());
         for record in loaded {
-            entries.insert(record.id, Entry::new(record));
+            let (id, state) = (record.id, record.state);
+            let entry = Entry::new(record);
+            if is_unclaimed(state) {
+                unclaimed.insert(id, entry.clone());
+            }
+            entries.insert(id, entry);
         }
         let fleet = Arc::new(Self {
             backend,
@@ -256,6 +269,7 @@ impl Fleet {
             clock,
             metrics,
             entries,
+            unclaimed,
             shelf: Shelf::default(),
             dial,
             events,
@@ -280,18 +294,28 @@ impl Fleet {
         self.entries.get(&id).map(|e| e.value().clone())
     }
 
-    /// Every record, for plans and views.
-    pub fn records(&self) -> Vec<SandboxRecord> {
+    /// Every record.
+    pub fn records(&self) -> Vec<Arc<SandboxRecord>> {
         self.entries.iter().map(|e| e.record()).collect()
     }
 
-    /// The records for which `wanted` holds: for what runs often and needs few of them.
-    pub fn records_where(&self, wanted: impl Fn(&SandboxRecord) -> bool) -> Vec<SandboxRecord> {
-        let copy = |e: dashmap::mapref::multiple::RefMulti<'_, SandboxId, Arc<Entry>>| {
-            let record = e.lock();
-            wanted(&record).then(|| record.clone())
-        };
-        self.entries.iter().filter_map(copy).collect()
+    /// The records of what nobody has claimed and nothing removes: for plans, which run often while sessions are
+    /// many.
+    pub fn unclaimed(&self) -> Vec<Arc<SandboxRecord>> {
+        // First the entries, then their locks: who changes a record holds its lock and reaches for this index.
+        let entries = self.unclaimed_entries();
+        entries.iter().map(|e| e.record()).filter(|r| is_unclaimed(r.state)).collect()
+    }
+
+    fn unclaimed_entries(&self) -> Vec<Arc<Entry>> {
+        self.unclaimed.iter().map(|e| e.value().clone()).collect()
+    }
+
+    /// Keeps the index in step with a record that has just changed.
+    fn note_state(&self, id: SandboxId, state: SandboxState) {
+        if !is_unclaimed(state) {
+            self.unclaimed.remove(&id);
+        }
     }
 
     /// Pokes the pool a moment after a claim; claims in between share the poke.
@@ -361,12 +385,14 @@ impl Fleet {
         let entry = Entry::new(record.clone());
         entry.starting.store(true, std::sync::atomic::Ordering::Release);
         self.entries.insert(id, entry.clone());
+        self.unclaimed.insert(id, entry.clone());
         Prepared { entry, record, start }
     }
 
     /// The row could not be written: nothing was started, nothing stays.
     pub fn forget(&self, prepared: Prepared) {
         self.entries.remove(&prepared.record.id);
+        self.unclaimed.remove(&prepared.record.id);
     }
 
     /// Asks the engine, in the background; the entry's presence tells how it went.
@@ -485,7 +511,7 @@ impl Fleet {
         &self,
         want: &Want<'_>,
         session: SessionId,
-    ) -> Result<(Arc<Entry>, SandboxRecord, Launch), MissReason> {
+    ) -> Result<(Arc<Entry>, Arc<SandboxRecord>, Launch), MissReason> {
         loop {
             let pick = self.shelf.claim(want)?;
             let Some(entry) = self.get(pick.sandbox) else { continue };
@@ -497,10 +523,11 @@ impl Fleet {
             record.state = SandboxState::Claimed;
             record.session = Some(session);
             record.claimed_at = Some(now);
-            let copy = record.clone();
+            let claimed = record.view();
             drop(record);
+            self.note_state(entry.id, claimed.state);
             self.replace_soon();
-            return Ok((entry, copy, pick.launch()));
+            return Ok((entry, claimed, pick.launch()));
         }
     }
 
@@ -512,14 +539,14 @@ impl Fleet {
         warmup: WarmupId,
         image: ImageId,
         session: SessionId,
-    ) -> Option<(Arc<Entry>, SandboxRecord)> {
+    ) -> Option<(Arc<Entry>, Arc<SandboxRecord>)> {
         let mine = |r: &SandboxRecord| {
             r.reserved == Some(warmup)
                 && r.repo == *repo
                 && r.image == Some(image)
                 && matches!(r.state, SandboxState::Creating | SandboxState::Starting)
         };
-        let entry = self.entries.iter().find(|e| mine(&e.lock()))?.value().clone();
+        let entry = self.unclaimed_entries().into_iter().find(|e| mine(&e.lock()))?;
         let mut record = entry.lock();
         if !mine(&record) {
             return None;
@@ -527,10 +554,11 @@ impl Fleet {
         record.state = SandboxState::Claimed;
         record.session = Some(session);
         record.claimed_at = Some(self.clock.now());
-        let copy = record.clone();
+        let claimed = record.view();
         drop(record);
+        self.note_state(entry.id, claimed.state);
         self.pool_poke.notify_one();
-        Some((entry, copy))
+        Some((entry, claimed))
     }
 
     /// Marks a sandbox that is still starting, or a warm one outside the shelf, as claimed. For builds and cold starts.
@@ -621,6 +649,7 @@ impl Fleet {
         record.state = SandboxState::Stopping;
         record.reason = Some(reason.to_owned());
         record.deadline = after(self.clock.now(), STOP_DEADLINE);
+        self.note_state(record.id, record.state);
         self.store.submit(Tx::new().sandbox(record))
     }
 
@@ -643,6 +672,7 @@ impl Fleet {
 
     async fn gone(&self, entry: &Arc<Entry>) {
         entry.lock().state = SandboxState::Gone;
+        self.unclaimed.remove(&entry.id);
         match self.store.commit(Tx::new().remove_sandbox(entry.id)).await {
             Ok(()) => {
                 self.shelf.forget(entry.id);
@@ -690,14 +720,15 @@ impl Fleet {
         entry: &Arc<Entry>,
         event: SandboxEvent,
         change: impl FnOnce(&mut SandboxRecord),
-    ) -> Result<SandboxRecord> {
+    ) -> Result<Arc<SandboxRecord>> {
         let (record, receipt) = {
             let mut record = entry.lock();
             if let Some(next) = record.state.after(event) {
                 record.state = next;
                 change(&mut record);
+                self.note_state(record.id, next);
             }
-            (record.clone(), self.store.submit(Tx::new().sandbox(&record)))
+            (record.view(), self.store.submit(Tx::new().sandbox(&record)))
         };
         receipt.await?;
         Ok(record)

@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod idempotency;
 mod ledger;
 pub mod links;
+pub mod live;
 pub mod metrics;
 pub mod pools;
 pub mod pulls;

@@ -90,6 +90,11 @@ pub struct Metrics {
     pool_refill_seconds: Histograms<OfRepo>,
     pool_misses: Family<RepoReason, Counter>,
     pool_idle_seconds: Family<OfRepo, Counter<f64, AtomicU64>>,
+    /// What claims cost behind their answers (F20).
+    pub pool_plans: Counter,
+    pub session_wakes: Counter,
+    pub store_commits: Gauge,
+    pub git_fetches: Gauge,
     warmups: Family<RepoOutcome, Counter>,
     session_starts: Family<RepoLaunch, Counter>,
     session_claim: Histograms<OfLaunch>,
@@ -130,6 +135,10 @@ impl Metrics {
             pool_refill_seconds: histograms(&COARSE),
             pool_misses: Family::default(),
             pool_idle_seconds: Family::default(),
+            pool_plans: Counter::default(),
+            session_wakes: Counter::default(),
+            store_commits: Gauge::default(),
+            git_fetches: Gauge::default(),
             warmups: Family::default(),
             session_starts: Family::default(),
             session_claim: histograms(&FINE),
@@ -179,6 +188,10 @@ impl Metrics {
             "Time that members spent waiting",
             self.pool_idle_seconds.clone(),
         );
+        r.register("pool_plans", "Plans of the pool that were carried out", self.pool_plans.clone());
+        r.register("session_wakes", "Times that a session's driver was woken", self.session_wakes.clone());
+        r.register("store_commits", "Commits since the start", self.store_commits.clone());
+        r.register("git_fetches", "Fetches from upstream since the start", self.git_fetches.clone());
         r.register("warmups", "Warm-ups that ended, by outcome", self.warmups.clone());
         r.register("session_starts", "Sessions started, by launch", self.session_starts.clone());
         r.register(

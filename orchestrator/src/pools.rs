@@ -2,6 +2,7 @@
 //! timer, one run at a time.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,11 +26,6 @@ struct Trouble {
     until: Timestamp,
 }
 
-/// Not handed out yet, and not on its way out.
-fn waits(record: &SandboxRecord) -> bool {
-    matches!(record.state, SandboxState::Creating | SandboxState::Starting | SandboxState::Warm)
-}
-
 pub struct Pools {
     fleet: Arc<Fleet>,
     repos: Arc<Repos>,
@@ -38,6 +34,7 @@ pub struct Pools {
     trouble: Arc<Mutex<HashMap<RepoName, Trouble>>>,
     last: Mutex<PoolPlan>,
     idle_since: Mutex<Option<Timestamp>>,
+    starting_limit: AtomicU32,
 }
 
 impl std::fmt::Debug for Pools {
@@ -56,6 +53,7 @@ impl Pools {
             trouble: Arc::default(),
             last: Mutex::default(),
             idle_since: Mutex::default(),
+            starting_limit: AtomicU32::new(STARTING_LIMIT),
         })
     }
 
@@ -64,12 +62,16 @@ impl Pools {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How many sandboxes may be starting at once before the refill waits.
+    pub fn set_starting_limit(&self, limit: u32) {
+        self.starting_limit.store(limit, Ordering::Relaxed);
+    }
+
     /// The plan for the facts of this moment; changes nothing.
     pub fn plan(&self) -> PoolPlan {
         let now = self.clock.now();
         let specs = self.repos.all();
-        // Sessions are many, and no member of theirs is in a plan.
-        let records = self.fleet.records_where(waits);
+        let records = self.fleet.unclaimed();
         let mut members: HashMap<&RepoName, Vec<&SandboxRecord>> = HashMap::new();
         let mut starting = 0;
         for record in &records {
@@ -102,12 +104,19 @@ impl Pools {
             })
             .collect();
         drop(trouble);
-        pool::plan(now, &PoolInput { repos, starting_limit: STARTING_LIMIT, starting_now: starting })
+        let starting_limit = self.starting_limit.load(Ordering::Relaxed);
+        pool::plan(now, &PoolInput { repos, starting_limit, starting_now: starting })
     }
 
     /// One run.
     pub async fn fill(self: &Arc<Self>) {
-        let plan = self.plan();
+        // Thousands of members take milliseconds to look at, which the threads that answer claims don't have.
+        let me = self.clone();
+        let plan = match tokio::task::spawn_blocking(move || me.plan()).await {
+            Ok(plan) => plan,
+            Err(e) => return warn!(error = %e, "the pool could not be planned"),
+        };
+        self.metrics.pool_plans.inc();
         if !plan.is_settled() {
             debug!(%plan, "pool plan");
         }
@@ -129,9 +138,8 @@ impl Pools {
     /// Members of repos that the configuration no longer names serve nobody.
     async fn retire_unconfigured(&self) {
         let configured: HashSet<_> = self.repos.all().iter().map(|s| s.name.clone()).collect();
-        let left =
-            |r: &SandboxRecord| r.purpose == Purpose::Pool && waits(r) && !configured.contains(&r.repo);
-        for record in self.fleet.records_where(left) {
+        let left = |r: &Arc<SandboxRecord>| r.purpose == Purpose::Pool && !configured.contains(&r.repo);
+        for record in self.fleet.unclaimed().into_iter().filter(left) {
             info!(sandbox = %record.id, repo = %record.repo, "its repo is no longer configured");
             if let Err(e) = self.fleet.retire(record.id, pool::RetireReason::AboveTarget).await {
                 warn!(sandbox = %record.id, error = %e.chain(), "could not retire a member");

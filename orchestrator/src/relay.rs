@@ -48,7 +48,7 @@ impl RelayHandler for Relay {
                 // Asked anew for each request: what a sandbox may do changes when it is claimed and when it ends.
                 let access = match sessions.of_sandbox(sandbox.id).map(|s| s.record()) {
                     Some(record) if !record.state.is_end() => {
-                        Access::Push { session: record.id, branch: record.branch }
+                        Access::Push { session: record.id, branch: record.branch.clone() }
                     }
                     _ => Access::ReadOnly,
                 };

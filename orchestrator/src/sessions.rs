@@ -10,8 +10,8 @@ mod end;
 mod use_of;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -30,6 +30,7 @@ use tracing::{debug, warn};
 
 use crate::fleet::{Fleet, FleetEvent, after};
 use crate::idempotency::Idempotency;
+use crate::live::{Guard, Live};
 use crate::metrics::Metrics;
 use crate::repos::Repos;
 use crate::warmups::Warmups;
@@ -85,7 +86,7 @@ fn last_active(record: &SessionRecord, now: Timestamp) -> Timestamp {
 pub struct Session {
     pub id: SessionId,
     pub repo: RepoName,
-    record: Mutex<SessionRecord>,
+    record: Live<SessionRecord>,
     /// The agent's connection, once bound to this session.
     bound: watch::Sender<Option<Arc<dyn AgentLink>>>,
     /// Moves with every change of the record.
@@ -102,7 +103,18 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(record: SessionRecord, born: Option<tokio::time::Instant>, now: Timestamp) -> Arc<Self> {
+    /// `born` is when its claim arrived.
+    fn new(record: SessionRecord, born: Option<tokio::time::Instant>) -> Arc<Self> {
+        let now = record.created_at;
+        Self::since(record, born, now)
+    }
+
+    /// One that an earlier process left, taken up `now`.
+    fn loaded(record: SessionRecord, now: Timestamp) -> Arc<Self> {
+        Self::since(record, None, now)
+    }
+
+    fn since(record: SessionRecord, born: Option<tokio::time::Instant>, now: Timestamp) -> Arc<Self> {
         let leaving = CancellationToken::new();
         let last_active = last_active(&record, now);
         if matches!(record.state, SessionState::Ending | SessionState::Ended) {
@@ -111,7 +123,7 @@ impl Session {
         Arc::new(Self {
             id: record.id,
             repo: record.repo.clone(),
-            record: Mutex::new(record),
+            record: Live::new(record),
             bound: watch::Sender::new(None),
             changed: watch::Sender::new(0),
             poke: Notify::new(),
@@ -123,12 +135,12 @@ impl Session {
         })
     }
 
-    pub fn record(&self) -> SessionRecord {
-        self.lock().clone()
+    pub fn record(&self) -> Arc<SessionRecord> {
+        self.record.view()
     }
 
-    fn lock(&self) -> MutexGuard<'_, SessionRecord> {
-        self.record.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, SessionRecord> {
+        self.record.lock()
     }
 
     /// Waits until `ready` holds for the record, or `deadline` passes; answers the record either way.
@@ -136,7 +148,7 @@ impl Session {
         &self,
         deadline: Duration,
         ready: impl Fn(&SessionRecord) -> bool,
-    ) -> SessionRecord {
+    ) -> Arc<SessionRecord> {
         let mut changed = self.changed.subscribe();
         let _ = tokio::time::timeout(deadline, changed.wait_for(|_| ready(&self.lock()))).await;
         self.record()
@@ -208,7 +220,7 @@ impl Sessions {
             if let Some(sandbox) = record.sandbox {
                 by_sandbox.insert(sandbox, record.id);
             }
-            live.insert(record.id, Session::new(record, None, now));
+            live.insert(record.id, Session::loaded(record, now));
         }
         Arc::new(Self {
             fleet,
@@ -283,11 +295,12 @@ impl Sessions {
     }
 
     /// The record of any session, live or ended.
-    pub async fn record(&self, id: SessionId) -> Result<SessionRecord> {
+    pub async fn record(&self, id: SessionId) -> Result<Arc<SessionRecord>> {
         if let Some(session) = self.live(id) {
             return Ok(session.record());
         }
-        self.store.session(id).await?.ok_or_else(|| Error::not_found(format!("there is no session {id}")))
+        let stored = self.store.session(id).await?;
+        stored.map(Arc::new).ok_or_else(|| Error::not_found(format!("there is no session {id}")))
     }
 
     fn spawn_driver(self: &Arc<Self>, session: Arc<Session>) {
@@ -299,6 +312,7 @@ impl Sessions {
                     () = me.stop.cancelled() => return,
                     () = session.poke.notified() => {}
                 }
+                me.metrics.session_wakes.inc();
                 me.converge(&session).await;
                 if session.lock().state.is_end() {
                     return;
@@ -313,13 +327,13 @@ impl Sessions {
         session: &Session,
         durable: bool,
         change: impl FnOnce(&mut SessionRecord) -> Option<(&'static str, Value)>,
-    ) -> Result<SessionRecord> {
+    ) -> Result<Arc<SessionRecord>> {
         let (record, receipt, line) = {
             let mut record = session.lock();
             let line = change(&mut record);
             let tx = Tx::new().session(&record);
             let receipt = self.store.submit(if durable { tx.durable() } else { tx });
-            (record.clone(), receipt, line)
+            (record.view(), receipt, line)
         };
         let written = receipt.await;
         session.changed.send_modify(|n| *n += 1);

@@ -12,8 +12,12 @@ use tracing::warn;
 
 use crate::metrics::Metrics;
 
-/// From the first poke to the run that answers it.
+/// From the first poke to the run that answers it, at least.
 const SETTLE: Duration = Duration::from_millis(50);
+/// A run that took longer is followed by a pause this many times as long, so that pokes without end take a fifth of
+/// a processor at most, whatever the size of what is looked at.
+const REST: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Starts tasks and waits for them at shutdown.
 pub struct Tasks {
@@ -38,10 +42,12 @@ impl Tasks {
         let (metrics, clock, stop) = (self.metrics.clone(), self.clock.clone(), self.stop.clone());
         self.tracker.spawn(async move {
             loop {
+                let begun = tokio::time::Instant::now();
                 let done = tokio::select! {
                     () = stop.cancelled() => return,
                     done = work() => done,
                 };
+                let rest = (begun.elapsed() * REST).clamp(SETTLE, LONGEST_REST);
                 match done {
                     Ok(()) => metrics.task_done(name, clock.now()),
                     Err(e) => warn!(task = name, error = %e.chain(), "a background task failed"),
@@ -50,7 +56,7 @@ impl Tasks {
                     () = stop.cancelled() => return,
                     // Claims poke by the thousand: one run answers all that come within a moment, and leaves the
                     // claims the processor.
-                    () = poke.notified() => tokio::time::sleep(SETTLE).await,
+                    () = poke.notified() => tokio::time::sleep(rest).await,
                     () = tokio::time::sleep(every) => {}
                 }
             }

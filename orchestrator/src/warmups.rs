@@ -9,8 +9,8 @@ use dashmap::mapref::entry::Entry as Slot;
 use domain::ports::Mirrors;
 use domain::wire::{SyncMode, SyncRequest};
 use domain::{
-    Branch, Error, Purpose, RepoName, RepoSpec, Result, SandboxId, SandboxState, SharedClock, WarmupId,
-    WarmupRecord, WarmupState,
+    Branch, Error, Purpose, RepoName, RepoSpec, Result, SandboxId, SharedClock, WarmupId, WarmupRecord,
+    WarmupState,
 };
 use pool::Want;
 use store::{Store, Tx};
@@ -180,12 +180,8 @@ impl Warmups {
 
     /// Members that are held for a warm-up that has ended: it took another one, or the process died in between.
     async fn free_forgotten(&self) {
-        for record in self.fleet.records() {
-            let unclaimed =
-                matches!(record.state, SandboxState::Creating | SandboxState::Starting | SandboxState::Warm);
-            let Some(warmup) = record.reserved.filter(|w| unclaimed && !self.live.contains_key(w)) else {
-                continue;
-            };
+        for record in self.fleet.unclaimed() {
+            let Some(warmup) = record.reserved.filter(|w| !self.live.contains_key(w)) else { continue };
             self.fleet.shelf().release(warmup);
             if let Err(e) = self.free(record.id, warmup).await {
                 warn!(%warmup, sandbox = %record.id, error = %e.chain(), "could not free a member");

@@ -314,3 +314,45 @@ fn f37_f38_made_and_ended_at_once() {
         w.wait_for("none is held in memory", || w.app().sessions.all().is_empty()).await;
     });
 }
+
+/// F20: the work that a claim causes is counted, and bounded whatever the size of the pool and of the burst.
+#[test]
+fn f20_the_work_of_a_claim_is_bounded() {
+    const CLAIMS: u64 = 120;
+    World::with(Setup::pool(CLAIMS as u32), async |w| {
+        w.settled().await;
+        let counts = |w: &World| {
+            let app = w.app();
+            [
+                app.store.write_counts().commits,
+                app.metrics.pool_plans.get(),
+                app.metrics.session_wakes.get(),
+                app.mirrors.fetches(),
+                w.backend.calls("start"),
+                w.backend.calls("stop"),
+            ]
+        };
+        let before = counts(w);
+        let body = w.new_session();
+        let all = futures_util::future::join_all((0..CLAIMS).map(|_| w.post("/v1/sessions", &body))).await;
+        let views: Vec<_> = all.into_iter().map(|a| a.expect(201).json()).collect();
+        assert!(views.iter().all(|v| v["launch"] == "warm"));
+        for view in &views {
+            assert_eq!(w.synced(view).await, "synced");
+        }
+        w.pools_full().await;
+        w.wait_for("every row is written", || {
+            w.records().iter().all(|r| matches!(r.state, SandboxState::Warm | SandboxState::Claimed))
+        })
+        .await;
+        let after = counts(w);
+        let [commits, plans, wakes, fetches, starts, stops] = std::array::from_fn(|i| after[i] - before[i]);
+        assert_eq!((starts, stops), (CLAIMS, 0), "one successor for each, and nothing else");
+        // The claim and the end of its sync; of the successor the order, the start and the answer.
+        assert!(commits <= CLAIMS * 5, "{commits} commits for {CLAIMS} claims");
+        assert!(plans <= CLAIMS, "{plans} plans for {CLAIMS} claims");
+        // Once to begin; once more where the agent's connection came in between.
+        assert!(wakes <= CLAIMS * 2, "{wakes} wakes for {CLAIMS} claims");
+        assert!(fetches <= CLAIMS / 4, "{fetches} fetches for {CLAIMS} claims");
+    });
+}

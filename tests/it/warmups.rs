@@ -116,7 +116,7 @@ fn f55_a_member_of_a_hit_warmup_is_free_again() {
         w.agents.redial_all();
         w.until(&view, "active").await;
         w.wait_for("nothing is held for what is over", || {
-            let mine = |r: &domain::SandboxRecord| {
+            let mine = |r: &std::sync::Arc<domain::SandboxRecord>| {
                 r.session.is_none() && r.reserved.is_some_and(|x| x.to_string() == id(&warmup))
             };
             !w.records().iter().any(mine)

@@ -584,7 +584,7 @@ impl World {
         .await;
     }
 
-    pub fn records(&self) -> Vec<SandboxRecord> {
+    pub fn records(&self) -> Vec<Arc<SandboxRecord>> {
         self.app().fleet.records()
     }
 
@@ -608,7 +608,8 @@ impl World {
             })
             .await;
         assert!(done.is_err(), "{done:?}");
-        let sessions = |all: &[SandboxRecord]| all.iter().filter_map(|r| r.session).collect::<BTreeSet<_>>();
+        let sessions =
+            |all: &[Arc<SandboxRecord>]| all.iter().filter_map(|r| r.session).collect::<BTreeSet<_>>();
         assert!(sessions(&before).is_subset(&sessions(&self.records())), "a session lost its sandbox");
     }
 
@@ -685,7 +686,7 @@ impl World {
             app.reconcile_poke.notify_one();
             app.fleet.pool_poke.notify_one();
             let records = self.records();
-            let still = |r: &SandboxRecord| {
+            let still = |r: &Arc<SandboxRecord>| {
                 matches!(r.state, SandboxState::Warm | SandboxState::Claimed | SandboxState::Kept)
             };
             let known: BTreeSet<_> = records.iter().map(|r| r.id).collect();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -44,6 +45,8 @@ struct State {
     sandboxes: BTreeMap<SandboxId, ObservedSandbox>,
     captures: BTreeMap<Digest, ObservedCapture>,
     faults: HashMap<&'static str, Vec<Fault>>,
+    /// How long calls of a verb take before they do their work.
+    slow: HashMap<&'static str, Duration>,
     /// What every call meets until it is taken back.
     down: Option<Fault>,
     calls: HashMap<&'static str, u64>,
@@ -97,6 +100,11 @@ impl FakeBackend {
     /// The next call of `verb` (the trait's method name) meets `fault`; calls queue up.
     pub fn fault(&self, verb: &'static str, fault: Fault) {
         self.state().faults.entry(verb).or_default().push(fault);
+    }
+
+    /// Calls of `verb` take this long from now on.
+    pub fn slow(&self, verb: &'static str, by: Duration) {
+        self.state().slow.insert(verb, by);
     }
 
     /// Every call of any verb meets `fault` until [`FakeBackend::clear_faults`]: the daemon is down.
@@ -174,14 +182,18 @@ impl FakeBackend {
 
     /// Counts the call and meets its fault, if one waits.
     async fn enter(&self, verb: &'static str) -> Result<After> {
-        let fault = {
+        let (fault, slow) = {
             let mut state = self.state();
             *state.calls.entry(verb).or_default() += 1;
-            match state.faults.get_mut(verb) {
+            let fault = match state.faults.get_mut(verb) {
                 Some(queue) if !queue.is_empty() => Some(queue.remove(0)),
                 _ => state.down,
-            }
+            };
+            (fault, state.slow.get(verb).copied())
         };
+        if let Some(by) = slow {
+            tokio::time::sleep(by).await;
+        }
         match fault {
             None => Ok(After::Answer),
             Some(Fault::Fail(kind)) => Err(Error::new(kind, format!("{verb} (injected)"))),

@@ -117,9 +117,9 @@ async fn follow_up(app: &App, body: &CreateSession, new: &mut NewSession, parent
             new.repo, record.repo
         )));
     }
-    new.repo = record.repo;
-    new.base.get_or_insert(record.base);
-    new.branch.get_or_insert(record.branch);
+    new.repo = record.repo.clone();
+    new.base.get_or_insert_with(|| record.base.clone());
+    new.branch.get_or_insert_with(|| record.branch.clone());
     if new.snapshot.is_none() {
         // What it held last is not captured yet: an older snapshot would quietly leave that out.
         if app.fleet.records().iter().any(|s| s.session == Some(parent) && s.state == SandboxState::Kept) {
@@ -149,7 +149,7 @@ pub async fn create(
     let key = key_of(&headers, "POST /v1/sessions", &body.raw)?;
     let new = new_session(&app, &body.value).await?;
     let created = detached(async move { app.sessions.create(new, key).await }).await?;
-    Ok(made(created.replayed, SessionView::from(&created.record)))
+    Ok(made(created.replayed, SessionView::from(&*created.record)))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -193,7 +193,7 @@ pub(super) fn page(after: Option<String>, limit: Option<u32>) -> Result<Page> {
 #[utoipa::path(get, path = "/v1/sessions/{id}", tag = "sessions", responses((status = 200, body = SessionView)))]
 pub async fn read(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<SessionView>> {
     let record = app.sessions.record(session_id(&app, &id)?).await?;
-    Ok(Json((&record).into()))
+    Ok(Json((&*record).into()))
 }
 
 /// A session's id, or `key:` and the `Idempotency-Key` that it was made under: a client that never got the answer
@@ -235,11 +235,11 @@ pub async fn end(
     let record =
         detached(async move { engine.decide_end(&of, EndReason::Requested, q.discard).await }).await?;
     if !q.wait {
-        return Ok((StatusCode::ACCEPTED, Json(SessionView::from(&record))).into_response());
+        return Ok((StatusCode::ACCEPTED, Json(SessionView::from(&*record))).into_response());
     }
     let record = session.wait_until(Duration::from_secs(600), |r| r.state.is_end()).await;
     let status = if record.state.is_end() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(SessionView::from(&record))).into_response())
+    Ok((status, Json(SessionView::from(&*record))).into_response())
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -267,7 +267,7 @@ pub async fn sync_state(
         }
         _ => app.sessions.record(id).await?,
     };
-    Ok(Json((&session).into()))
+    Ok(Json((&*session).into()))
 }
 
 /// The client's answer to a failed sync: try again, or go on with the tree as it is.
@@ -280,7 +280,7 @@ pub async fn sync_again(
     let session = app.sessions.require(parse("id", &id)?).await?;
     let stale = body.value.action == SyncAction::AcceptStale;
     let record = detached(async move { app.sessions.resync(&session, stale).await }).await?;
-    Ok(Json((&record).into()))
+    Ok(Json((&*record).into()))
 }
 
 /// Freeze a session's processes in memory.
@@ -288,7 +288,7 @@ pub async fn sync_again(
 pub async fn pause(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<SessionView>> {
     let session = app.sessions.require(parse("id", &id)?).await?;
     let record = detached(async move { app.sessions.pause(&session).await }).await?;
-    Ok(Json((&record).into()))
+    Ok(Json((&*record).into()))
 }
 
 /// Thaw a paused session.
@@ -296,7 +296,7 @@ pub async fn pause(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json
 pub async fn resume(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<SessionView>> {
     let session = app.sessions.require(parse("id", &id)?).await?;
     let record = detached(async move { app.sessions.resume(&session).await }).await?;
-    Ok(Json((&record).into()))
+    Ok(Json((&*record).into()))
 }
 
 /// Move a session's time limit.
@@ -309,7 +309,7 @@ pub async fn extend(
     let session = app.sessions.require(parse("id", &id)?).await?;
     let by = Duration::from_secs(body.value.seconds);
     let record = detached(async move { app.sessions.extend(&session, by).await }).await?;
-    Ok(Json((&record).into()))
+    Ok(Json((&*record).into()))
 }
 
 /// Take a snapshot of a live session and start another one from it.
@@ -334,21 +334,21 @@ pub async fn fork(
         let source = session.record();
         let snapshot = app.sessions.snapshot(&session).await?;
         let new = NewSession {
-            repo: source.repo,
-            user: user.unwrap_or(source.user),
-            base: Some(source.base),
+            repo: source.repo.clone(),
+            user: user.unwrap_or_else(|| source.user.clone()),
+            base: Some(source.base.clone()),
             branch,
             warmup: None,
             snapshot: Some(snapshot.id),
             parent: Some(id),
             timeout: None,
             idle_end: None,
-            env: source.env,
+            env: source.env.clone(),
         };
         app.sessions.create_under(new, guard).await
     })
     .await?;
-    Ok(made(created.replayed, SessionView::from(&created.record)))
+    Ok(made(created.replayed, SessionView::from(&*created.record)))
 }
 
 /// Open a pull request from the session's branch, exactly once.

@@ -19,7 +19,7 @@ use crate::idempotency::{Begin, Guard, Key};
 /// What `create` answers.
 #[derive(Debug, Clone)]
 pub struct Created {
-    pub record: SessionRecord,
+    pub record: Arc<SessionRecord>,
     /// The same key was used before: this is what was made then (F7).
     pub replayed: bool,
 }
@@ -69,7 +69,8 @@ impl Sessions {
 
         let (launch, tx, prepared) = self.pick(&spec, &new, &mut record).await?;
         record.launch = launch;
-        let session = Session::new(record.clone(), Some(born), record.created_at);
+        let session = Session::new(record, Some(born));
+        let record = session.record();
         // In memory before it is written: whoever learns the id can use it at once (F37).
         self.live.insert(id, session.clone());
         if let Some(sandbox) = record.sandbox {
@@ -293,7 +294,7 @@ impl Sessions {
 
     /// The transaction failed: nothing was promised. A member that was taken is not put back (F16), it is replaced.
     async fn undo(self: &Arc<Self>, session: &Arc<Session>, prepared: Option<crate::fleet::Prepared>) {
-        let sandbox = session.record().sandbox;
+        let sandbox = session.lock().sandbox;
         self.live.remove(&session.id);
         if let Some(sandbox) = sandbox {
             self.by_sandbox.remove(&sandbox);

@@ -188,17 +188,16 @@ impl Sessions {
     async fn sync(self: &Arc<Self>, session: &Arc<Session>, link: &Arc<dyn AgentLink>) {
         let begun = tokio::time::Instant::now();
         let now = self.clock.now();
-        let started = self.update(session, false, |r| {
+        // In memory only: a restart begins a sync anew, whether or not it had begun.
+        {
+            let mut r = session.lock();
             r.sync.phase = SyncPhase::Running;
             r.sync.error = None;
             r.sync.started_at = Some(now);
             r.sync.ended_at = None;
-            Some(("sync_started", json!({})))
-        });
-        if let Err(e) = started.await {
-            warn!(session = %session.id, error = %e.chain(), "could not record a sync");
-            return self.again(session).await;
         }
+        session.changed.send_modify(|n| *n += 1);
+        super::post(&self.logs, session.id, "sync_started", json!({}));
         let limit =
             self.repos.spec(&session.repo).map_or(Duration::from_secs(60), |s| s.session.sync_timeout);
         let done = match tokio::time::timeout(limit, self.sync_tree(session, link, limit)).await {
@@ -254,7 +253,8 @@ impl Sessions {
         self.mirrors.refresh(&record.repo).await?;
         let (base, wanted) = self.wanted(&record).await?;
         let entry = record.sandbox.and_then(|id| self.fleet.get(id));
-        let lag = match entry.and_then(|e| e.record().commit) {
+        let lag = match entry.and_then(|e| e.record().commit.clone()) {
+            Some(from) if from == wanted => Some(0),
             Some(from) if record.snapshot.is_none() => {
                 self.mirrors.distance(&record.repo, &from, &wanted).await?
             }
@@ -308,7 +308,7 @@ impl Sessions {
         self: &Arc<Self>,
         session: &Arc<Session>,
         accept_stale: bool,
-    ) -> Result<SessionRecord> {
+    ) -> Result<Arc<SessionRecord>> {
         let record = session.record();
         if record.state != SessionState::Active {
             return Err(Error::conflict(format!("session {} is {}", session.id, record.state.as_str())));

@@ -33,7 +33,7 @@ impl Sessions {
         session: &Arc<Session>,
         reason: EndReason,
         discard: bool,
-    ) -> Result<SessionRecord> {
+    ) -> Result<Arc<SessionRecord>> {
         self.decide_end_if(session, reason, discard, |_| true).await
     }
 
@@ -44,7 +44,7 @@ impl Sessions {
         reason: EndReason,
         discard: bool,
         due: impl FnOnce(&SessionRecord) -> bool,
-    ) -> Result<SessionRecord> {
+    ) -> Result<Arc<SessionRecord>> {
         let now = self.clock.now();
         let mut conflict = None;
         let mut spared = false;
@@ -110,7 +110,7 @@ impl Sessions {
         let sandbox = entry.map(Entry::record);
         let facts = EndFacts {
             session: record,
-            sandbox: sandbox.as_ref(),
+            sandbox: sandbox.as_deref(),
             snapshots: &taken,
             attempts,
             last_attempt,
@@ -197,7 +197,7 @@ impl Sessions {
         let entry = record.sandbox.and_then(|id| self.fleet.get(id));
         let sandbox = entry.as_deref().map(Entry::record);
         let taken = self.store.snapshots_of(session.id).await?;
-        let plan = snapshots::capture_plan(&record, sandbox.as_ref(), &taken)?;
+        let plan = snapshots::capture_plan(&record, sandbox.as_deref(), &taken)?;
         let Some(entry) = entry else {
             return Err(Error::gone(format!("the sandbox of {} is gone", session.id)));
         };
@@ -322,7 +322,7 @@ impl Sessions {
             }
             let Some(id) = sandbox.session else { continue };
             let tried = async {
-                let mut record = self.record(id).await?;
+                let mut record = SessionRecord::clone(&*self.record(id).await?);
                 if !record.state.is_end() {
                     // Its driver tries.
                     return Ok(());
@@ -343,15 +343,19 @@ impl Sessions {
     }
 
     /// Freezes the processes of a session in memory.
-    pub async fn pause(self: &Arc<Self>, session: &Arc<Session>) -> Result<SessionRecord> {
+    pub async fn pause(self: &Arc<Self>, session: &Arc<Session>) -> Result<Arc<SessionRecord>> {
         self.freeze(session, SessionEvent::PauseDone).await
     }
 
-    pub async fn resume(self: &Arc<Self>, session: &Arc<Session>) -> Result<SessionRecord> {
+    pub async fn resume(self: &Arc<Self>, session: &Arc<Session>) -> Result<Arc<SessionRecord>> {
         self.freeze(session, SessionEvent::ResumeDone).await
     }
 
-    async fn freeze(self: &Arc<Self>, session: &Arc<Session>, event: SessionEvent) -> Result<SessionRecord> {
+    async fn freeze(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        event: SessionEvent,
+    ) -> Result<Arc<SessionRecord>> {
         let record = session.record();
         let (Some(_), Some(sandbox)) = (record.state.after(event), record.sandbox) else {
             return Err(Error::conflict(format!("session {} is {}", session.id, record.state.as_str())));
@@ -378,7 +382,11 @@ impl Sessions {
     }
 
     /// Moves the time limit; never into the past, never beyond a week from now.
-    pub async fn extend(self: &Arc<Self>, session: &Arc<Session>, by: Duration) -> Result<SessionRecord> {
+    pub async fn extend(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        by: Duration,
+    ) -> Result<Arc<SessionRecord>> {
         let now = self.clock.now();
         let limit = after(now, Duration::from_secs(7 * 24 * 3600));
         let mut refused = None;

@@ -18,6 +18,7 @@ use domain::{
 use git::hosting::BareRepo;
 use http::Method;
 use orchestrator::app::{App, Engine, Options};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{Store, Tx};
 
@@ -27,6 +28,7 @@ use crate::wire::{Wire, parse};
 
 const PART: &str = "HOTBED_BENCH_PART";
 const DIR: &str = "HOTBED_BENCH_DIR";
+const STOCK: &str = "HOTBED_BENCH_STOCK";
 /// Claims of each run, at 1 and at 16 clients.
 const CLAIMS: usize = 2_000;
 /// Claims of a run without pauses.
@@ -36,6 +38,8 @@ const RATE: usize = 25;
 /// Members that wait: enough that the refill keeps up with any client here.
 const POOL: u32 = 2_500;
 const IDLE: u32 = 10_000;
+/// Members that start at once while the pools are filled before a measurement.
+const FILLING: u32 = 512;
 /// The pools of the idle figure: the members are those of several repos.
 const IDLE_REPOS: u32 = 10;
 const TICKS: usize = 200;
@@ -46,11 +50,32 @@ const TICKS: usize = 200;
 pub struct Child {
     part: String,
     dir: PathBuf,
+    stock: Stock,
 }
 
 impl Child {
     pub fn from_env() -> Option<Self> {
-        Some(Self { part: std::env::var(PART).ok()?, dir: std::env::var_os(DIR)?.into() })
+        let stock = serde_json::from_str(&std::env::var(STOCK).ok()?).ok()?;
+        Some(Self { part: std::env::var(PART).ok()?, dir: std::env::var_os(DIR)?.into(), stock })
+    }
+}
+
+/// The pools that a server begins with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stock {
+    pub repos: Vec<String>,
+    /// Ready members of each.
+    pub members: u32,
+    /// How long the engine takes to start one, once the pools are full.
+    pub create_ms: u64,
+    /// How many may be starting at once, once the pools are full.
+    pub starting: u32,
+}
+
+impl Stock {
+    /// One repo, an engine that starts at once, the refill as it comes.
+    pub fn of(repo: &str, members: u32) -> Self {
+        Self { repos: vec![repo.into()], members, create_ms: 0, starting: 4 }
     }
 }
 
@@ -63,8 +88,9 @@ pub fn run_child(child: Child) -> ExitCode {
     let done = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(async {
             match child.part.as_str() {
-                "serve" => serve(&child.dir).await,
-                _ => hold(&child.dir).await,
+                "serve" => serve(&child.dir, &child.stock).await,
+                "claim" => super::rates::claim_in_process(&child.dir, &child.stock).await,
+                _ => hold(&child.dir, &child.stock).await,
             }
         }),
         Err(e) => Err(Error::permanent("start a runtime").caused_by(e)),
@@ -78,14 +104,14 @@ pub fn run_child(child: Child) -> ExitCode {
     }
 }
 
-fn say(value: &Value) -> Result<()> {
+pub fn say(value: &Value) -> Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "{value}").and_then(|()| out.flush()).map_err(|e| Error::permanent("report").caused_by(e))
 }
 
-/// A server with a full pool, until it is killed.
-async fn serve(dir: &Path) -> Result<()> {
-    let app = start(dir, &["bench/claims"], POOL).await?;
+/// A server with full pools, until it is killed.
+async fn serve(dir: &Path, stock: &Stock) -> Result<()> {
+    let app = start(dir, stock).await?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.map_err(|e| Error::permanent("listen").caused_by(e))?;
     let address = listener.local_addr().map_err(|e| Error::permanent("listen").caused_by(e))?;
@@ -94,11 +120,9 @@ async fn serve(dir: &Path) -> Result<()> {
 }
 
 /// Ten thousand idle members and nothing else: the time of a tick, and what it all takes of memory.
-async fn hold(dir: &Path) -> Result<()> {
-    let names: Vec<_> = (0..IDLE_REPOS).map(|i| format!("bench/idle-{i}")).collect();
-    let names: Vec<_> = names.iter().map(String::as_str).collect();
+async fn hold(dir: &Path, stock: &Stock) -> Result<()> {
     let begun = Instant::now();
-    let app = start(dir, &names, IDLE / IDLE_REPOS).await?;
+    let app = start(dir, stock).await?;
     let filled = begun.elapsed();
     let mut ticks = Vec::new();
     for _ in 0..TICKS {
@@ -120,10 +144,11 @@ async fn hold(dir: &Path) -> Result<()> {
 }
 
 /// Starts a server on the engine in memory whose agents dial at once, and waits until every pool is full.
-async fn start(dir: &Path, names: &[&str], members: u32) -> Result<Arc<App>> {
+pub async fn start(dir: &Path, stock: &Stock) -> Result<Arc<App>> {
     let state = dir.join("state");
+    let members = stock.members;
     let mut specs = Vec::new();
-    for name in names {
+    for name in &stock.repos {
         let upstream = BareRepo::create(dir.join("upstream").join(format!("{name}.git")))?;
         let commit = stage::first_commit(&upstream)?;
         let mut spec = stage::spec(name, upstream.path().display().to_string())?;
@@ -156,10 +181,11 @@ async fn start(dir: &Path, names: &[&str], members: u32) -> Result<Arc<App>> {
         });
     }
     let specs = specs.into_iter().map(|(s, _)| s).collect();
-    let mut options = Options::new(state, specs, Engine::Given(backend));
+    let mut options = Options::new(state, specs, Engine::Given(backend.clone()));
     options.agent = Some(b"none".to_vec());
     options.schedules = false;
     let app = App::start(options).await?;
+    app.pools.set_starting_limit(FILLING);
     {
         // Some may have started before there was a server to join.
         let mut agents = agents.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -168,7 +194,7 @@ async fn start(dir: &Path, names: &[&str], members: u32) -> Result<Arc<App>> {
             join(app.clone(), id);
         }
     }
-    let wanted = members as usize * names.len();
+    let wanted = members as usize * stock.repos.len();
     let deadline = Instant::now() + Duration::from_secs(300);
     while app.pools.last_plan().repos.iter().map(|r| r.have.warm as usize).sum::<usize>() < wanted {
         if Instant::now() > deadline {
@@ -176,6 +202,8 @@ async fn start(dir: &Path, names: &[&str], members: u32) -> Result<Arc<App>> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    app.pools.set_starting_limit(stock.starting);
+    backend.slow("start", Duration::from_millis(stock.create_ms));
     Ok(app)
 }
 
@@ -212,18 +240,19 @@ async fn put_images(state: &Path, specs: &[(RepoSpec, CommitId)]) -> Result<()> 
 // ----------------------------------------------------------------------------------------- the bench's side
 
 /// A child that plays `part`; killed when dropped.
-struct Server {
+pub struct Server {
     process: std::process::Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
 impl Server {
-    fn start(part: &str, dir: &Path) -> Result<Self> {
+    pub fn start(part: &str, dir: &Path, stock: &Stock) -> Result<Self> {
         let what = || format!("start the part `{part}` of the bench");
         let exe = std::env::current_exe().map_err(|e| Error::permanent(what()).caused_by(e))?;
         let mut process = std::process::Command::new(exe)
             .env(PART, part)
             .env(DIR, dir)
+            .env(STOCK, serde_json::to_string(stock).map_err(|e| Error::permanent(what()).caused_by(e))?)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -233,7 +262,7 @@ impl Server {
     }
 
     /// The next thing that it says. Blocks: call it where nothing else is to be done.
-    fn hear(&mut self) -> Result<Value> {
+    pub fn hear(&mut self) -> Result<Value> {
         let line =
             self.lines.next().transpose().map_err(|e| Error::permanent("hear the server").caused_by(e))?;
         let line =
@@ -259,7 +288,9 @@ impl Drop for Server {
 
 pub async fn tick(report: &mut Report) -> Result<()> {
     let dir = stage::scratch()?;
-    let mut server = Server::start("hold", dir.path())?;
+    let names = (0..IDLE_REPOS).map(|i| format!("bench/idle-{i}")).collect();
+    let stock = Stock { repos: names, ..Stock::of("", IDLE / IDLE_REPOS) };
+    let mut server = Server::start("hold", dir.path(), &stock)?;
     let said = tokio::task::block_in_place(|| server.hear())?;
     let ticks: Vec<f64> = said["ticks"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
     note(format!(
@@ -274,7 +305,7 @@ pub async fn tick(report: &mut Report) -> Result<()> {
 pub async fn claims(report: &mut Report) -> Result<()> {
     let dir = stage::scratch()?;
     let sync = fdatasync(&dir.path().join("sync-probe"))?;
-    let mut server = Server::start("serve", dir.path())?;
+    let mut server = Server::start("serve", dir.path(), &Stock::of("bench/claims", POOL))?;
     let said = tokio::task::block_in_place(|| server.hear())?;
     let text = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
     let (address, key) = (text("address"), text("key"));

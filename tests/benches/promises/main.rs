@@ -4,7 +4,7 @@
 //! does. Words on the command line choose sections whose name holds one of them; `--quick` leaves the demo out.
 
 mod fake;
-
+mod rates;
 mod real;
 mod report;
 mod stage;
@@ -17,8 +17,12 @@ use domain::{Error, Result};
 use report::{Report, Target, note};
 
 /// Sections in the order in which they run; each is a group of figures that share their set-up.
-const SECTIONS: [(&str, &[&str]); 8] = [
+const SECTIONS: [(&str, &[&str]); 12] = [
     ("http", &["claim_http_1", "claim_http_16", "fdatasync"]),
+    ("poisson", &["poisson_45"]),
+    ("storm", &["burst_300"]),
+    ("typing", &["warmup_http"]),
+    ("rate", &["claims_per_s", "claims_per_s_http"]),
     ("tick", &["tick_10000_idle", "rss_10000_idle"]),
     ("exec", &["exec_overhead"]),
     ("first", &["claim_first_exec_docker"]),
@@ -66,6 +70,10 @@ async fn run(filters: &[String], quick: bool) -> Result<()> {
         report.begin(&figures.join(", "));
         let done = match section {
             "http" => fake::claims(&mut report).await,
+            "poisson" => rates::poisson(&mut report).await,
+            "storm" => rates::burst(&mut report).await,
+            "typing" => rates::typing(&mut report).await,
+            "rate" => rates::sustained(&mut report).await,
             "tick" => fake::tick(&mut report).await,
             "exec" => real::on(&mut stage, |s| real::exec_overhead(s, &mut report)).await,
             "first" => real::on(&mut stage, |s| real::claim_first_exec(s, &mut report)).await,

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Figure {
     pub name: String,
     pub p50: f64,
+    #[serde(default)]
+    pub p90: f64,
     pub p99: f64,
     pub n: usize,
     pub unit: String,
@@ -19,35 +21,50 @@ pub struct Figure {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Target {
     pub p50: Option<f64>,
+    pub p90: Option<f64>,
     pub p99: Option<f64>,
+    /// The least that the middle may be: for rates.
+    pub least: Option<f64>,
 }
 
 impl Target {
-    pub const NONE: Self = Self { p50: None, p99: None };
+    pub const NONE: Self = Self { p50: None, p90: None, p99: None, least: None };
 
     pub fn p50(limit: f64) -> Self {
-        Self { p50: Some(limit), p99: None }
+        Self { p50: Some(limit), ..Self::NONE }
+    }
+
+    pub fn p90(limit: f64) -> Self {
+        Self { p90: Some(limit), ..Self::NONE }
+    }
+
+    pub fn p99(limit: f64) -> Self {
+        Self { p99: Some(limit), ..Self::NONE }
     }
 
     pub fn both(p50: f64, p99: f64) -> Self {
-        Self { p50: Some(p50), p99: Some(p99) }
+        Self { p50: Some(p50), p99: Some(p99), ..Self::NONE }
+    }
+
+    pub fn at_least(rate: f64) -> Self {
+        Self { least: Some(rate), ..Self::NONE }
     }
 
     fn words(self) -> String {
-        match (self.p50, self.p99) {
-            (None, None) => "-".into(),
-            (Some(a), None) => format!("p50 < {a}"),
-            (None, Some(b)) => format!("p99 < {b}"),
-            (Some(a), Some(b)) => format!("p50 < {a}, p99 < {b}"),
-        }
+        let limits = [("p50 <", self.p50), ("p90 <", self.p90), ("p99 <", self.p99), ("p50 >=", self.least)];
+        let words: Vec<_> =
+            limits.into_iter().filter_map(|(word, limit)| Some(format!("{word} {}", limit?))).collect();
+        if words.is_empty() { "-".into() } else { words.join(", ") }
     }
 
     fn verdict(self, figure: &Figure) -> &'static str {
-        if self.p50.is_none() && self.p99.is_none() {
+        let limits = [(self.p50, figure.p50), (self.p90, figure.p90), (self.p99, figure.p99)];
+        if limits.iter().all(|(limit, _)| limit.is_none()) && self.least.is_none() {
             return "";
         }
-        let held = |limit: Option<f64>, value: f64| limit.is_none_or(|l| value < l);
-        if held(self.p50, figure.p50) && held(self.p99, figure.p99) { "held" } else { "MISSED" }
+        let held = limits.iter().all(|(limit, value)| limit.is_none_or(|l| *value < l))
+            && self.least.is_none_or(|least| figure.p50 >= least);
+        if held { "held" } else { "MISSED" }
     }
 }
 
@@ -85,27 +102,31 @@ impl Report {
         let figure = Figure {
             name: name.into(),
             p50: percentile(samples, 0.50),
+            p90: percentile(samples, 0.90),
             p99: percentile(samples, 0.99),
             n: samples.len(),
             unit: unit.into(),
         };
-        let (p50, p99, n) = (figure.p50, figure.p99, figure.n);
+        let Figure { p50, p90, p99, n, .. } = figure;
         let verdict = target.verdict(&figure);
-        println!("   {name}: p50 {p50:.3} {unit}, p99 {p99:.3} {unit}, n {n}; {} {verdict}", target.words());
+        println!(
+            "   {name}: p50 {p50:.3} {unit}, p90 {p90:.3}, p99 {p99:.3}, n {n}; {} {verdict}",
+            target.words()
+        );
         self.rows.push(Row { figure, target, load: String::new() });
     }
 
     pub fn table(&self) {
         println!(
-            "\n{:<34}{:>10}{:>10}{:>7}  {:<6}{:<22}{:<8}load",
-            "name", "p50", "p99", "n", "unit", "target", ""
+            "\n{:<34}{:>10}{:>10}{:>10}{:>7}  {:<6}{:<22}{:<8}load",
+            "name", "p50", "p90", "p99", "n", "unit", "target", ""
         );
         for Row { figure: f, target, load } in &self.rows {
             let verdict = target.verdict(f);
             let words = target.words();
             println!(
-                "{:<34}{:>10.3}{:>10.3}{:>7}  {:<6}{words:<22}{verdict:<8}{load}",
-                f.name, f.p50, f.p99, f.n, f.unit
+                "{:<34}{:>10.3}{:>10.3}{:>10.3}{:>7}  {:<6}{words:<22}{verdict:<8}{load}",
+                f.name, f.p50, f.p90, f.p99, f.n, f.unit
             );
         }
     }
