@@ -3,6 +3,7 @@
 //! The source is kept and not repeated in `Display`; whoever handles the error logs the chain once.
 
 use std::fmt;
+use std::time::Duration;
 
 /// What a caller can do about an error. Everything else about it is for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,6 +16,9 @@ pub enum ErrorKind {
     Conflict,
     /// It existed and has ended. (410)
     Gone,
+    /// The authority that was given does not reach, or is believed no longer. Another authority helps (signing in
+    /// again, a wider permission); repeating does not. (403)
+    Denied,
     /// A limit is reached for now: queue, budget, disk. Try later. (503, Retry-After)
     Exhausted,
     /// The other side can't be reached or is starting. Try later. (503, Retry-After)
@@ -38,6 +42,7 @@ impl ErrorKind {
             Self::NotFound => "not_found",
             Self::Conflict => "conflict",
             Self::Gone => "gone",
+            Self::Denied => "denied",
             Self::Exhausted => "exhausted",
             Self::Unavailable => "unavailable",
             Self::Timeout => "timeout",
@@ -54,6 +59,8 @@ pub struct Error {
     kind: ErrorKind,
     context: String,
     source: Option<Source>,
+    /// Seconds; 0 when nobody said.
+    retry_after: u32,
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -61,7 +68,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// `context` says what was being done, in words: "start container sbx_…".
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self { kind, context: context.into(), source: None }
+        Self { kind, context: context.into(), source: None, retry_after: 0 }
     }
 
     pub fn invalid(context: impl Into<String>) -> Self {
@@ -75,6 +82,9 @@ impl Error {
     }
     pub fn gone(context: impl Into<String>) -> Self {
         Self::new(ErrorKind::Gone, context)
+    }
+    pub fn denied(context: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Denied, context)
     }
     pub fn exhausted(context: impl Into<String>) -> Self {
         Self::new(ErrorKind::Exhausted, context)
@@ -93,6 +103,19 @@ impl Error {
     pub fn caused_by(mut self, source: impl Into<Source>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Says how long it takes until trying again makes sense, in whole seconds, rounded up.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.retry_after = u32::try_from(whole.max(1)).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// How long the other side asked to wait, where it did.
+    pub fn wait(&self) -> Option<Duration> {
+        (self.retry_after > 0).then(|| Duration::from_secs(self.retry_after.into()))
     }
 
     pub fn kind(&self) -> ErrorKind {
@@ -149,5 +172,7 @@ mod tests {
         assert_eq!(outer.to_string(), "start container x");
         assert_eq!(outer.chain(), "start container x: reach the engine: connection refused");
         assert!(outer.kind().is_retryable());
+        assert_eq!(outer.wait(), None);
+        assert_eq!(outer.retry_after(Duration::from_millis(1500)).wait(), Some(Duration::from_secs(2)));
     }
 }

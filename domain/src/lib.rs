@@ -8,6 +8,7 @@ mod ids;
 mod image;
 mod names;
 pub mod ports;
+pub mod redact;
 mod sandbox;
 mod session;
 mod spec;

@@ -4,17 +4,22 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::wire::{
     AgentInfo, Bind, Boot, DirEntry, ExecRequest, ExecStatus, Frame, Quiesce, SyncReport, SyncRequest,
     TermSize,
 };
-use crate::{Branch, CommitId, Digest, ExecId, Network, RepoName, Resources, Result, SandboxId};
+use crate::{
+    Branch, CommitId, Digest, Error, ExecId, Network, PullRequestState, RepoName, Resources, Result,
+    SandboxId,
+};
 
 // ---------------------------------------------------------------------------------------------- the engine
 
@@ -131,7 +136,7 @@ pub trait Backend: Send + Sync + Debug {
         if self.list().await?.iter().any(|o| o.id == spec.id) {
             return self.start(spec).await;
         }
-        Err(crate::Error::not_found(format!("start {} again: the engine does not have it", spec.id)))
+        Err(Error::not_found(format!("start {} again: the engine does not have it", spec.id)))
     }
 
     /// Ends and removes a sandbox and everything that was made for it.
@@ -227,18 +232,32 @@ pub trait Mirrors: Send + Sync + Debug {
     async fn distance(&self, repo: &RepoName, from: &CommitId, to: &CommitId) -> Result<Option<u32>>;
 }
 
-/// A user's own authority at the forge. The local forge needs none.
+/// A user's own authority at the forge, zeroed when the last clone goes. The local forge needs none.
 #[derive(Clone)]
-pub struct UserToken(String);
+pub struct UserToken {
+    secret: Arc<Zeroizing<String>>,
+    account: Option<Arc<str>>,
+}
 
 impl UserToken {
     pub fn new(token: impl Into<String>) -> Self {
-        Self(token.into())
+        Self { secret: Arc::new(Zeroizing::new(token.into())), account: None }
+    }
+
+    /// Says whose it is, where that is known. Limits of a forge hold for the account, whichever token it uses.
+    #[must_use]
+    pub fn of(mut self, account: &str) -> Self {
+        self.account = Some(account.into());
+        self
+    }
+
+    pub fn account(&self) -> Option<&str> {
+        self.account.as_deref()
     }
 
     /// The secret itself, for the request that needs it.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.secret
     }
 }
 
@@ -259,6 +278,9 @@ pub struct NewPullRequest {
     pub draft: bool,
     /// The account it is opened for.
     pub author: String,
+    /// Since when it may have been asked for without an answer that arrived. One of this head and base that was
+    /// opened since is this one, even when somebody has closed it meanwhile. `None` at the first try.
+    pub unanswered_since: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,13 +293,85 @@ pub struct OpenedPullRequest {
     pub opened_at: Timestamp,
 }
 
-/// Where pull requests are opened.
+/// What became of the wish for a pull request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PullRequestOutcome {
+    Opened(OpenedPullRequest),
+    /// The forge wants the user's own authority and Hotbed has none: everything is ready behind this link.
+    ByHand {
+        link: String,
+    },
+}
+
+/// What is to change about a pull request; `None` stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PullRequestChange {
+    pub title: Option<String>,
+    pub body: Option<String>,
+}
+
+/// A pull request as the forge shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullRequestView {
+    pub number: u64,
+    pub url: String,
+    /// `Open`, `Merged` or `Closed`.
+    pub state: PullRequestState,
+    pub draft: bool,
+    pub title: String,
+    pub author: String,
+    pub head: Branch,
+    pub head_commit: CommitId,
+    pub base: Branch,
+    pub opened_at: Timestamp,
+    /// What reports about it are ordered by.
+    pub updated_at: Timestamp,
+    pub merged_at: Option<Timestamp>,
+}
+
+/// Where pull requests are opened. Whose authority a call uses is an argument of the call: what changes something
+/// takes the user's, what only looks needs none.
 #[async_trait]
 pub trait Forge: Send + Sync + Debug {
     /// Opens a pull request, or finds the open one of the same head and base: called twice it opens one (F52).
+    /// `Denied` when the token is believed no longer or reaches too little; the error says the way forward.
     async fn open_pull_request(
         &self,
         token: Option<&UserToken>,
         new: &NewPullRequest,
-    ) -> Result<OpenedPullRequest>;
+    ) -> Result<PullRequestOutcome>;
+
+    /// Changes what a pull request says.
+    async fn update_pull_request(
+        &self,
+        token: &UserToken,
+        repo: &RepoName,
+        number: u64,
+        change: &PullRequestChange,
+    ) -> Result<PullRequestView> {
+        let _ = (token, change);
+        Err(Error::invalid(format!("pull request {number} of {repo} can't be changed at this forge")))
+    }
+
+    /// How a pull request stands. `None` at a forge where pull requests have no life of their own.
+    async fn pull_request(&self, repo: &RepoName, number: u64) -> Result<Option<PullRequestView>> {
+        let _ = (repo, number);
+        Ok(None)
+    }
+}
+
+// --------------------------------------------------------------------------------------------- sealed secrets
+
+/// Where sealed secrets lie, by name. It never sees what is in them; what was put survives a loss of power.
+#[async_trait]
+pub trait SealedStore: Send + Sync + Debug {
+    async fn put_sealed(&self, name: &str, sealed: Vec<u8>) -> Result<()>;
+
+    async fn sealed(&self, name: &str) -> Result<Option<Vec<u8>>>;
+
+    /// What is not there is removed already.
+    async fn remove_sealed(&self, name: &str) -> Result<()>;
+
+    /// The names that begin with `prefix`, sorted.
+    async fn sealed_names(&self, prefix: &str) -> Result<Vec<String>>;
 }

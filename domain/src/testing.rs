@@ -4,7 +4,9 @@
 mod agent;
 mod backend;
 mod clock;
+mod sealed;
 
 pub use agent::{FakeAgent, FakeAgentOptions};
 pub use backend::{FakeBackend, Fault};
 pub use clock::ManualClock;
+pub use sealed::FakeSealed;

@@ -89,9 +89,8 @@ pub(crate) fn last_words(stderr: &str, secret: Option<&str>) -> String {
 }
 
 /// Takes out of a text: the given secret, what stands before `@` in an address, the value of an Authorization
-/// header, and tokens of the forge by their prefix (their length is not fixed).
+/// header, and what has the shape of a secret ([`domain::redact`]).
 pub fn redact<'a>(text: &'a str, secret: Option<&str>) -> Cow<'a, str> {
-    const PREFIXES: [&str; 6] = ["ghs_", "ghu_", "ghr_", "gho_", "ghp_", "github_pat_"];
     let mut out = Cow::Borrowed(text);
     if let Some(secret) = secret {
         // The header as a whole and the credential alone, however it is quoted.
@@ -102,11 +101,8 @@ pub fn redact<'a>(text: &'a str, secret: Option<&str>) -> Cow<'a, str> {
             }
         }
     }
-    for prefix in PREFIXES {
-        out = cut(out, prefix, |rest| {
-            rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')))
-                .unwrap_or(rest.len())
-        });
+    if let Cow::Owned(without) = domain::redact::redact(&out) {
+        out = Cow::Owned(without);
     }
     out = cut_userinfo(out);
     cut(out, "uthorization: ", |rest| rest.find(['\n', '\'', '"', ';']).unwrap_or(rest.len()))

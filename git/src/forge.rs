@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::ports::{Forge, Mirrors, NewPullRequest, OpenedPullRequest, UserToken};
+use domain::ports::{Forge, Mirrors, NewPullRequest, OpenedPullRequest, PullRequestOutcome, UserToken};
 use domain::{Branch, CommitId, Error, RepoName, Result, SharedClock};
 
 /// The record of opened pull requests.
@@ -70,10 +70,10 @@ impl Forge for LocalForge {
         &self,
         _: Option<&UserToken>,
         new: &NewPullRequest,
-    ) -> Result<OpenedPullRequest> {
+    ) -> Result<PullRequestOutcome> {
         let NewPullRequest { repo, head, base, .. } = new;
         if let Some(there) = self.ledger.find_open(repo, head, base).await? {
-            return Ok(OpenedPullRequest { created: false, ..there });
+            return Ok(PullRequestOutcome::Opened(OpenedPullRequest { created: false, ..there }));
         }
         if head == base {
             return Err(Error::invalid(format!("head and base are the same branch, {head}")));
@@ -90,6 +90,6 @@ impl Forge for LocalForge {
         let url = format!("{}/v1/pull-requests/{repo}/{number}", self.base_url);
         let opened =
             OpenedPullRequest { number, url, head_commit, created: true, opened_at: self.clock.now() };
-        self.ledger.record(new, opened).await
+        self.ledger.record(new, opened).await.map(PullRequestOutcome::Opened)
     }
 }

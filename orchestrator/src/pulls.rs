@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::{DashMap, DashSet};
-use domain::ports::{Forge, NewPullRequest};
+use domain::ports::{Forge, NewPullRequest, PullRequestOutcome};
 use domain::{
     Branch, Error, PullRequestId, PullRequestRecord, PullRequestState, RepoName, Result, SessionRecord,
     SharedClock,
@@ -103,7 +103,7 @@ impl Pulls {
         }
         self.store.commit(tx).await?;
         self.pending.insert(record.id, record.clone());
-        self.ask(record).await
+        self.ask(record, false).await
     }
 
     /// Asks again for what waits.
@@ -113,14 +113,15 @@ impl Pulls {
         for id in waiting {
             // It may have been answered since.
             let Some(record) = self.pending.get(&id).map(|r| r.clone()) else { continue };
-            if let Err(e) = self.ask(record).await {
+            if let Err(e) = self.ask(record, true).await {
                 warn!(error = %e.chain(), "could not record a pull request");
             }
         }
     }
 
-    /// Asks the forge. While somebody else asks the same it waits, and then finds what was opened (F52).
-    async fn ask(&self, record: PullRequestRecord) -> Result<PullRequestRecord> {
+    /// Asks the forge. While somebody else asks the same it waits, and then finds what was opened (F52). `again` says
+    /// that an earlier answer may have been lost.
+    async fn ask(&self, record: PullRequestRecord, again: bool) -> Result<PullRequestRecord> {
         let subject = (record.repo.clone(), record.head.clone(), record.base.clone());
         let turn = async {
             loop {
@@ -139,7 +140,7 @@ impl Pulls {
         }
         // It may have been answered while this waited.
         let done = match self.pending.get(&record.id).map(|r| r.clone()) {
-            Some(record) => self.ask_alone(record).await,
+            Some(record) => self.ask_alone(record, again).await,
             None => self.store.pull_request(record.id).await.map(|found| found.unwrap_or(record)),
         };
         self.asking.remove(&subject);
@@ -147,7 +148,7 @@ impl Pulls {
         done
     }
 
-    async fn ask_alone(&self, mut record: PullRequestRecord) -> Result<PullRequestRecord> {
+    async fn ask_alone(&self, mut record: PullRequestRecord, again: bool) -> Result<PullRequestRecord> {
         let new = NewPullRequest {
             repo: record.repo.clone(),
             head: record.head.clone(),
@@ -156,10 +157,20 @@ impl Pulls {
             body: record.body.clone(),
             draft: record.draft,
             author: record.author.clone(),
+            unanswered_since: again.then_some(record.created_at),
         };
         let asked = tokio::time::timeout(FORGE_DEADLINE, self.forge.open_pull_request(None, &new)).await;
         match asked.unwrap_or_else(|_| Err(Error::timeout("open a pull request"))) {
-            Ok(opened) => {
+            Ok(PullRequestOutcome::ByHand { link }) => {
+                record.state = PullRequestState::Refused;
+                record.error = Some(format!(
+                    "{} has not signed in: the branch is pushed, open it at {link}",
+                    record.author
+                ));
+                record.url = Some(link);
+                self.metrics.pull_request("by_hand");
+            }
+            Ok(PullRequestOutcome::Opened(opened)) => {
                 record.state = PullRequestState::Open;
                 record.number = Some(opened.number);
                 record.url = Some(opened.url);

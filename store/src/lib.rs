@@ -18,6 +18,7 @@ mod read;
 mod receipt;
 mod rows;
 mod schema;
+mod sealed;
 mod session_logs;
 mod store;
 mod tx;

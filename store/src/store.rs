@@ -241,6 +241,14 @@ impl Store {
         self.0.readers.with(move |conn| read::page(conn, &wanted, extra, &page)).await
     }
 
+    /// A question to the database, on a connection that can't write.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.0.readers.with(question).await
+    }
+
     pub async fn stats(&self) -> Result<StoreStats> {
         self.0.readers.with(stats).await
     }

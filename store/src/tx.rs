@@ -31,6 +31,9 @@ pub struct Tx {
 
 const IDEMPOTENCY_UPSERT: &str = "INSERT INTO idempotency(key, route, created_at, body) VALUES(?1, ?2, ?3, ?4) \
      ON CONFLICT(key, route) DO UPDATE SET created_at = excluded.created_at, body = excluded.body";
+const SEALED_UPSERT: &str =
+    "INSERT INTO sealed(name, body) VALUES(?1, ?2) ON CONFLICT(name) DO UPDATE SET body = excluded.body";
+const SEALED_REMOVE: &str = "DELETE FROM sealed WHERE name = ?1";
 const IDEMPOTENCY_REMOVE: &str = "DELETE FROM idempotency WHERE key = ?1 AND route = ?2";
 
 macro_rules! kinds {
@@ -91,6 +94,19 @@ impl Tx {
         let id = name(key, route);
         self.push(Op { table: "idempotency", id, sql: IDEMPOTENCY_REMOVE, params, last: false });
         self
+    }
+
+    /// Writes a secret that somebody has sealed. It survives a loss of power: what it replaces is good no more.
+    pub fn sealed(mut self, name: &str, sealed: Vec<u8>) -> Self {
+        let params = vec![Value::Text(name.to_owned()), Value::Blob(sealed)];
+        self.push(Op { table: "sealed", id: name.to_owned(), sql: SEALED_UPSERT, params, last: false });
+        self.durable()
+    }
+
+    pub fn remove_sealed(mut self, name: &str) -> Self {
+        let params = vec![Value::Text(name.to_owned())];
+        self.push(Op { table: "sealed", id: name.to_owned(), sql: SEALED_REMOVE, params, last: false });
+        self.durable()
     }
 
     /// Asks that it survives a loss of power, and not only a crash of the process. Kinds that always must (ADR

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use domain::ports::{Forge, NewPullRequest, OpenedPullRequest};
+use domain::ports::{Forge, NewPullRequest, OpenedPullRequest, PullRequestOutcome};
 use domain::testing::ManualClock;
 use domain::{Branch, ErrorKind, RepoName, Result};
 use git::{Ledger, LocalForge};
@@ -53,6 +53,7 @@ fn ask(head: &str, base: &str) -> NewPullRequest {
         body: String::new(),
         draft: false,
         author: "ada".into(),
+        unanswered_since: None,
     }
 }
 
@@ -83,12 +84,15 @@ async fn a_pull_request_is_opened_once_and_only_where_it_means_something() {
 
     let tip = commit(&w.upstream, OWN, "work", "1");
     let new = ask(OWN, "main");
-    let (a, b) = tokio::join!(forge.open_pull_request(None, &new), forge.open_pull_request(None, &new));
-    let (a, b) = (a.unwrap(), b.unwrap());
+    let open = async || match forge.open_pull_request(None, &new).await.unwrap() {
+        PullRequestOutcome::Opened(opened) => opened,
+        PullRequestOutcome::ByHand { link } => panic!("by hand: {link}"),
+    };
+    let (a, b) = tokio::join!(open(), open());
     assert!(a.created != b.created, "exactly one is new: {a:?} {b:?}");
     assert_eq!((a.number, &a.url), (b.number, &b.url));
     assert_eq!(a.url, format!("http://127.0.0.1:7070/v1/pull-requests/acme/api/{}", a.number));
     assert_eq!((&a.head_commit, a.opened_at), (&tip, "2026-01-02T03:04:05Z".parse().unwrap()));
-    let again = forge.open_pull_request(None, &new).await.unwrap();
+    let again = open().await;
     assert!(!again.created && again.number == a.number);
 }

@@ -28,6 +28,7 @@ impl IntoResponse for ApiError {
             ErrorKind::NotFound => StatusCode::NOT_FOUND,
             ErrorKind::Conflict => StatusCode::CONFLICT,
             ErrorKind::Gone => StatusCode::GONE,
+            ErrorKind::Denied => StatusCode::FORBIDDEN,
             ErrorKind::Exhausted | ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
             ErrorKind::Permanent => StatusCode::INTERNAL_SERVER_ERROR,
@@ -35,7 +36,11 @@ impl IntoResponse for ApiError {
         if status.is_server_error() && kind != ErrorKind::Exhausted {
             tracing::warn!(status = status.as_u16(), error = %self.0.chain(), "request failed");
         }
-        respond(status, kind.as_str(), &self.0.chain())
+        let mut response = respond(status, kind.as_str(), &self.0.chain());
+        if let Some(wait) = self.0.wait() {
+            response.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
+        }
+        response
     }
 }
 

@@ -7,4 +7,5 @@ mod open;
 mod power;
 mod records;
 mod samples;
+mod sealed;
 mod session_logs;

@@ -90,6 +90,7 @@ async fn a_newer_database_is_refused_in_words() {
     let dir = tempfile::tempdir().unwrap();
     open(dir.path()).await.0.close().await;
     let conn = Connection::open(dir.path().join("hotbed.db")).unwrap();
+    let todays: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     conn.execute_batch("PRAGMA user_version = 999").unwrap();
     drop(conn);
     let error = Store::open(dir.path(), clock()).await.unwrap_err();
@@ -99,7 +100,7 @@ async fn a_newer_database_is_refused_in_words() {
     let conn = Connection::open(dir.path().join("hotbed.db")).unwrap();
     let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     assert_eq!(version, 999);
-    conn.execute_batch("PRAGMA user_version = 1").unwrap();
+    conn.execute_batch(&format!("PRAGMA user_version = {todays}")).unwrap();
     drop(conn);
     open(dir.path()).await;
 }

@@ -1,0 +1,226 @@
+//! Takes secrets out of a text: by shape (tokens of the forge, JSON web tokens, private keys) and by value.
+//!
+//! For logs, errors, events and output. Shapes are known by how they begin; nothing here knows how long a token is,
+//! because forges change that.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use zeroize::Zeroizing;
+
+/// What stands in the place of a secret.
+pub const REDACTED: &str = "[redacted]";
+
+/// How tokens of GitHub begin. The prefix stays readable: it says what kind of token was there.
+const PREFIXES: [&str; 6] = ["ghs_", "ghu_", "ghr_", "gho_", "ghp_", "github_pat_"];
+/// Basic authority as git sends it: base64 of `x-access-token:` and the token.
+const BASIC: &str = "eC1hY2Nlc3MtdG9rZW46";
+/// Base64 of `{"`, with which each of the first two parts of a JSON web token begins.
+const JWT: &str = "eyJ";
+const PEM_BEGIN: &str = "-----BEGIN ";
+const PEM_END: &str = "-----END ";
+/// A part of a JSON web token that is shorter than this is a word with dots.
+const JWT_PART: usize = 8;
+/// A value that is shorter than this would blot out innocent text.
+const SHORTEST: usize = 8;
+
+/// Takes out what has the shape of a secret.
+pub fn redact(text: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let mut kept = 0;
+    let mut at = 0;
+    while let Some((start, end)) = next_shape(text, at) {
+        out.push_str(&text[kept..start]);
+        out.push_str(REDACTED);
+        kept = end;
+        at = end;
+    }
+    if kept == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(&text[kept..]);
+    Cow::Owned(out)
+}
+
+/// Where the next secret begins and ends, looking from byte `from` on.
+fn next_shape(text: &str, from: usize) -> Option<(usize, usize)> {
+    let bytes = text.as_bytes();
+    (from..bytes.len()).filter(|i| matches!(bytes[*i], b'g' | b'e' | b'-')).find_map(|i| shape_at(text, i))
+}
+
+/// The secret that begins at byte `i`, if one does. `i` is an ASCII byte and so a boundary.
+fn shape_at(text: &str, i: usize) -> Option<(usize, usize)> {
+    let rest = &text[i..];
+    for prefix in PREFIXES {
+        if let Some(token) = rest.strip_prefix(prefix) {
+            let length = run(token, |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+            return (length > 0).then_some((i + prefix.len(), i + prefix.len() + length));
+        }
+    }
+    if let Some(credential) = rest.strip_prefix(BASIC) {
+        let length = run(credential, |b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='));
+        return (length > 0).then_some((i + BASIC.len(), i + BASIC.len() + length));
+    }
+    if rest.starts_with(JWT) {
+        return jwt_length(rest).map(|length| (i, i + length));
+    }
+    if rest.starts_with(PEM_BEGIN) {
+        return pem_length(rest).map(|length| (i, i + length));
+    }
+    None
+}
+
+fn run(text: &str, belongs: impl Fn(u8) -> bool) -> usize {
+    text.bytes().position(|b| !belongs(b)).unwrap_or(text.len())
+}
+
+fn jwt_length(text: &str) -> Option<usize> {
+    let part = |text: &str| run(text, |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    let mut length = 0;
+    for n in 0..3 {
+        if n > 0 {
+            text[length..].strip_prefix('.')?;
+            length += 1;
+        }
+        let this = part(&text[length..]);
+        if this < JWT_PART {
+            return None;
+        }
+        length += this;
+    }
+    Some(length)
+}
+
+/// A private key, to its end or, where that was cut off, to the end of the text.
+fn pem_length(text: &str) -> Option<usize> {
+    let label = text[PEM_BEGIN.len()..].split("-----").next()?;
+    if !label.ends_with("PRIVATE KEY") || label.len() > 64 {
+        return None;
+    }
+    let Some(end) = text.find(PEM_END) else { return Some(text.len()) };
+    let closing =
+        text[end + PEM_END.len()..].find("-----").map_or(text.len(), |n| end + PEM_END.len() + n + 5);
+    Some(closing)
+}
+
+/// The values that are secret now. Cheap to clone; all clones know the same values.
+#[derive(Clone, Default)]
+pub struct Secrets(Arc<RwLock<Vec<Arc<Zeroizing<String>>>>>);
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets(…)")
+    }
+}
+
+/// Keeps one value secret for as long as it lives.
+#[must_use = "the value is secret only as long as this lives"]
+pub struct KeptSecret {
+    of: Secrets,
+    value: Arc<Zeroizing<String>>,
+}
+
+impl fmt::Debug for KeptSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeptSecret(…)")
+    }
+}
+
+impl Drop for KeptSecret {
+    fn drop(&mut self) {
+        let mut values = self.of.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = values.iter().position(|v| Arc::ptr_eq(v, &self.value)) {
+            values.swap_remove(at);
+        }
+    }
+}
+
+impl Secrets {
+    /// From now on `value` is taken out of what passes [`Secrets::redact`]. Values under eight characters are
+    /// not: they would blot out innocent text.
+    pub fn keep(&self, value: &str) -> KeptSecret {
+        let value = Arc::new(Zeroizing::new(value.to_owned()));
+        if value.len() >= SHORTEST {
+            self.0.write().unwrap_or_else(PoisonError::into_inner).push(value.clone());
+        }
+        KeptSecret { of: self.clone(), value }
+    }
+
+    /// Takes out the known values, and then what has the shape of a secret.
+    pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut out = Cow::Borrowed(text);
+        for value in self.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            if out.contains(value.as_str()) {
+                out = Cow::Owned(out.replace(value.as_str(), REDACTED));
+            }
+        }
+        match out {
+            Cow::Borrowed(text) => redact(text),
+            Cow::Owned(text) => Cow::Owned(redact(&text).into_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn shapes_are_taken_out() {
+        let jwt = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiIxMjMifQ.c2lnbmF0dXJlLXBhcnQ";
+        let cases = [
+            ("token ghs_abc123, next", "token ghs_[redacted], next"),
+            ("ghu_a ghr_b gho_c ghp_d", "ghu_[redacted] ghr_[redacted] gho_[redacted] ghp_[redacted]"),
+            ("github_pat_11AA_bb;", "github_pat_[redacted];"),
+            ("https://x:ghp_hunter2@h/", "https://x:ghp_[redacted]@h/"),
+            ("Basic eC1hY2Nlc3MtdG9rZW46Z2hzX2FiYw== end", "Basic eC1hY2Nlc3MtdG9rZW46[redacted] end"),
+            ("the prefix ghs_ alone", "the prefix ghs_ alone"),
+            ("eyJ.eyJ.x and eyJhbGci", "eyJ.eyJ.x and eyJhbGci"),
+            ("ünï ghs_ü", "ünï ghs_ü"),
+            ("nothing", "nothing"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(redact(text), expected);
+        }
+        assert_eq!(redact(&format!("Bearer {jwt}\nnext")), "Bearer [redacted]\nnext");
+        // The stateless form of an installation token: prefix, id of the App, JSON web token.
+        assert_eq!(redact(&format!("ghs_123_{jwt} end")), "ghs_[redacted] end");
+        let pem = "a -----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY----- b";
+        assert_eq!(redact(pem), "a [redacted] b");
+        assert_eq!(redact("-----BEGIN PRIVATE KEY-----\nMIIE"), "[redacted]");
+        let public = "-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----";
+        assert_eq!(redact(public), public);
+    }
+
+    #[test]
+    fn values_are_taken_out_while_they_are_kept() {
+        let secrets = Secrets::default();
+        let kept = secrets.keep("correct horse battery");
+        let short = secrets.keep("a");
+        assert_eq!(secrets.redact("say correct horse battery, a ghs_x"), "say [redacted], a ghs_[redacted]");
+        drop((kept, short));
+        assert_eq!(secrets.redact("say correct horse battery"), "say correct horse battery");
+        assert_eq!(format!("{secrets:?}"), "Secrets(…)");
+    }
+
+    proptest! {
+        /// Whatever stands around a token of whatever length, it does not come through; twice is as once.
+        #[test]
+        fn no_token_comes_through(before in "[^A-Za-z0-9_.-]{0,8}", token in "[A-Za-z0-9]{12,300}", after in "[^A-Za-z0-9_.-].{0,8}", which in 0..6usize) {
+            let text = format!("{before}{}{token}{after}", PREFIXES[which]);
+            let out = redact(&text).into_owned();
+            prop_assert!(!out.contains(&token), "{out}");
+            prop_assert!(out.contains(REDACTED));
+        }
+
+        #[test]
+        fn any_text_is_taken(text in "\\PC{0,60}(ghs_|eyJ|-----BEGIN PRIVATE KEY-----)?\\PC{0,60}") {
+            let once = redact(&text).into_owned();
+            // The mark itself is no secret.
+            prop_assert_eq!(redact(&once).into_owned(), once);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The life of a pull request, from reports that come late, twice and in the wrong order.
+//!
+//! Reports are ordered by GitHub's own `updated_at`, never by arrival. What is closed stays closed until GitHub says
+//! `reopened`; what is merged stays merged. A report of something open that comes while the pull request is closed
+//! is kept aside: should `reopened` follow, it may be the newer one of the two. However deliveries are repeated and
+//! shuffled, the end is the same; a property test holds that.
+
+use std::collections::BTreeMap;
+
+use domain::PullRequestState;
+use domain::ports::PullRequestView;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{PullRequestNews, Review, Verdict};
+
+/// One report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct News {
+    pub state: PullRequestState,
+    pub draft: bool,
+    pub title: String,
+    pub head_commit: String,
+    pub updated_at: Timestamp,
+    pub merged_at: Option<Timestamp>,
+    /// Whether this report may open what is closed: GitHub said `reopened`, or was asked just now.
+    pub reopens: bool,
+}
+
+impl News {
+    /// From a delivery.
+    pub fn of(news: &PullRequestNews) -> Self {
+        Self { reopens: news.action == "reopened", ..Self::seen(&news.pull_request) }
+    }
+
+    /// From asking GitHub: the truth of that moment.
+    pub fn seen(view: &PullRequestView) -> Self {
+        Self {
+            state: view.state,
+            draft: view.draft,
+            title: view.title.clone(),
+            head_commit: view.head_commit.to_string(),
+            updated_at: view.updated_at,
+            merged_at: view.merged_at,
+            reopens: true,
+        }
+    }
+
+    /// Among reports of one second: what is further on in life is the later one, save for a reopening.
+    fn rank(&self) -> (Timestamp, u8, &str, bool, &str) {
+        let further = match self.state {
+            PullRequestState::Merged => 3,
+            PullRequestState::Closed => 1,
+            _ if self.reopens => 2,
+            _ => 0,
+        };
+        // The rest only makes the order total, so that arrival decides nothing.
+        (self.updated_at, further, &self.head_commit, self.draft, &self.title)
+    }
+}
+
+/// What is known of a pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    now: News,
+    /// The newest open report that came while it was closed.
+    #[serde(default)]
+    aside: Option<News>,
+}
+
+/// What a report did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absorbed {
+    /// It is what is known now.
+    Taken,
+    /// It is older than what is known, or known, or waits for a `reopened`.
+    Stale,
+}
+
+impl Life {
+    pub fn begin(first: News) -> Self {
+        Self { now: first, aside: None }
+    }
+
+    /// What is believed now.
+    pub fn now(&self) -> &News {
+        &self.now
+    }
+
+    #[must_use]
+    pub fn absorb(&mut self, news: News) -> Absorbed {
+        use PullRequestState::{Merged, Open};
+        let before = self.now.clone();
+        let closed = self.now.state != Open;
+        if self.now.state == Merged && news.state != Merged {
+            return Absorbed::Stale;
+        }
+        if closed && news.state == Open && !news.reopens {
+            if news.rank() > self.now.rank() && self.aside.as_ref().is_none_or(|a| news.rank() > a.rank()) {
+                self.aside = Some(news);
+            }
+            return Absorbed::Stale;
+        }
+        // A merge is the end whatever its time: reports of one that is merged don't reach an older state.
+        let merges = news.state == Merged && self.now.state != Merged;
+        if !merges && news.rank() <= self.now.rank() {
+            return Absorbed::Stale;
+        }
+        // What is open and not reopened may be older than a closing that comes later: it is kept until then.
+        self.now = news;
+        self.settle();
+        if self.now == before { Absorbed::Stale } else { Absorbed::Taken }
+    }
+
+    /// Takes what lay aside, now that it may be newer.
+    fn settle(&mut self) {
+        match &self.aside {
+            Some(aside) if self.now.state == PullRequestState::Open && aside.rank() > self.now.rank() => {
+                if let Some(aside) = self.aside.take() {
+                    self.now = aside;
+                }
+            }
+            Some(aside) if aside.rank() > self.now.rank() && self.now.state != PullRequestState::Merged => {}
+            _ => self.aside = None,
+        }
+    }
+}
+
+/// The last word of each reviewer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reviews(BTreeMap<String, (Timestamp, u64, String)>);
+
+impl Reviews {
+    /// Takes a review in; a comment is no verdict and does not replace one. Says whether anything changed.
+    pub fn absorb(&mut self, review: &Review) -> bool {
+        let word = match review.verdict {
+            Verdict::Approved => "approved",
+            Verdict::ChangesRequested => "changes_requested",
+            Verdict::Dismissed => "dismissed",
+            Verdict::Commented => return false,
+        };
+        // A dismissal carries the time of the review that it dismisses.
+        let new = (review.submitted_at, review.review, word.to_owned());
+        let dismissed = |word: &str| word == "dismissed";
+        match self.0.get(&review.reviewer) {
+            Some((at, id, old)) if (*at, *id, dismissed(old)) >= (new.0, new.1, dismissed(&new.2)) => false,
+            _ => {
+                self.0.insert(review.reviewer.clone(), new);
+                true
+            }
+        }
+    }
+
+    pub fn approvals(&self) -> usize {
+        self.0.values().filter(|(.., word)| word == "approved").count()
+    }
+
+    pub fn changes_requested(&self) -> usize {
+        self.0.values().filter(|(.., word)| word == "changes_requested").count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn news(second: i64, state: PullRequestState, reopens: bool) -> News {
+        News {
+            state,
+            draft: false,
+            title: format!("t{second}"),
+            head_commit: "a".repeat(40),
+            updated_at: Timestamp::from_second(second).unwrap(),
+            merged_at: None,
+            reopens,
+        }
+    }
+
+    use PullRequestState::{Closed, Merged, Open};
+
+    #[test]
+    fn closed_is_terminal_until_reopened() {
+        let mut life = Life::begin(news(1, Open, false));
+        assert_eq!(life.absorb(news(5, Closed, false)), Absorbed::Taken);
+        assert_eq!(life.absorb(news(5, Closed, false)), Absorbed::Stale, "repeated");
+        assert_eq!(life.absorb(news(3, Open, false)), Absorbed::Stale, "late");
+        assert_eq!(life.absorb(news(7, Open, false)), Absorbed::Stale, "an edit does not open it");
+        assert_eq!(life.now().state, Closed);
+        assert_eq!(life.absorb(news(6, Open, true)), Absorbed::Taken);
+        assert_eq!((life.now().state, life.now().title.as_str()), (Open, "t7"), "the edit was the later one");
+        assert_eq!(life.absorb(news(9, Merged, false)), Absorbed::Taken);
+        assert_eq!(life.absorb(news(10, Open, true)), Absorbed::Stale, "merged is for good");
+    }
+
+    #[test]
+    fn within_one_second_what_is_further_on_counts() {
+        for order in [[Open, Closed], [Closed, Open]] {
+            let mut life = Life::begin(news(4, order[0], false));
+            let _ = life.absorb(news(4, order[1], false));
+            assert_eq!(life.now().state, Closed);
+        }
+    }
+
+    #[test]
+    fn the_last_word_of_each_reviewer_counts() {
+        let review = |reviewer: &str, verdict, second, id| Review {
+            repository: super::super::RepositoryRef { id: 1, name: "acme/api".parse().unwrap() },
+            number: 1,
+            reviewer: reviewer.into(),
+            verdict,
+            submitted_at: Timestamp::from_second(second).unwrap(),
+            review: id,
+        };
+        let mut reviews = Reviews::default();
+        assert!(reviews.absorb(&review("bo", Verdict::Approved, 5, 2)));
+        assert!(!reviews.absorb(&review("bo", Verdict::ChangesRequested, 3, 1)), "older");
+        assert!(!reviews.absorb(&review("bo", Verdict::Commented, 9, 3)), "no verdict");
+        assert!(!reviews.absorb(&review("bo", Verdict::Approved, 5, 2)), "repeated");
+        assert_eq!((reviews.approvals(), reviews.changes_requested()), (1, 0));
+        assert!(reviews.absorb(&review("bo", Verdict::Dismissed, 5, 2)));
+        assert!(!reviews.absorb(&review("bo", Verdict::Approved, 5, 2)), "dismissed stays so");
+        assert_eq!(reviews.approvals(), 0);
+    }
+
+    /// A life as GitHub would tell it: times never go back, what is closed opens by `reopened` alone.
+    fn lives() -> impl Strategy<Value = Vec<News>> {
+        prop::collection::vec((0..6u8, 1..3i64), 1..12).prop_map(|steps| {
+            let (mut at, mut state, mut told) = (10, Open, vec![news(10, Open, false)]);
+            for (step, pause) in steps {
+                at += pause;
+                let reopens = state == Closed && step == 0;
+                state = match (state, step) {
+                    (Merged, _) => Merged,
+                    (Closed, 0) => Open,
+                    (Open, 1) => Closed,
+                    (Open, 2) => Merged,
+                    (same, _) => same,
+                };
+                told.push(news(at, state, reopens));
+            }
+            told
+        })
+    }
+
+    proptest! {
+        /// Shuffled and repeated as you like: the end is the same as in order.
+        #[test]
+        fn the_order_of_arrival_decides_nothing(
+            (told, order) in lives().prop_flat_map(|told| {
+                let twice: Vec<usize> = (0..told.len()).chain(0..told.len()).collect();
+                (Just(told), Just(twice).prop_shuffle())
+            })
+        ) {
+            let mut life = Life::begin(told[order[0]].clone());
+            for at in &order[1..] {
+                let _ = life.absorb(told[*at].clone());
+            }
+            let last = told.last().unwrap();
+            prop_assert_eq!(life.now().state, last.state);
+            prop_assert_eq!(life.now().updated_at, last.updated_at);
+        }
+    }
+}
