@@ -12,6 +12,7 @@ pub mod gate;
 pub mod link;
 pub mod pipes;
 pub mod quiesce;
+pub mod rehearsal;
 pub mod relay;
 pub mod run;
 pub mod spawn;

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::api::App;
-use crate::{boot, link, quiesce, relay};
+use crate::{boot, link, quiesce, rehearsal, relay};
 
 /// What children get to end when the sandbox is told to.
 const GRACE: Duration = Duration::from_secs(3);
@@ -44,6 +44,8 @@ async fn live(app: Rc<App>) -> Result<()> {
             }
         }
     });
+    // Before it dials: who answers is ready.
+    rehearsal::rehearse(&app);
     tokio::task::spawn_local(link::serve_forever(Rc::clone(&app)));
     tokio::task::spawn_local(relay::serve_forever(Rc::clone(&app)));
     let mut tidy = tokio::time::interval(TIDY_EVERY);
