@@ -13,12 +13,14 @@ use crate::pem;
 use crate::sections::{
     BackendSection, BaseSection, File, ForgeSection, MadeBase, NetworkSection, PackagesSection, RepoSection,
 };
-use crate::settings::{Budget, DockerSettings, ForgeSettings, GithubSettings, Settings};
+use crate::settings::{Budget, BuildSettings, DockerSettings, ForgeSettings, GithubSettings, Settings};
 use crate::tree::{Node, Value, merge};
 use crate::values::{ByteSize, Cpus, FilePath, ListenAddress};
 
 /// The most sandboxes that one pool may be asked to keep.
 const MAX_POOL: u32 = 10_000;
+/// The most builds that one host may be asked to run at once.
+const MAX_BUILDS: u32 = 64;
 const MIN_MEMORY: ByteSize = ByteSize(64 << 20);
 
 pub(crate) struct Checker<'a> {
@@ -106,6 +108,7 @@ impl<'a> Checker<'a> {
         if !self.root.is_repaired() {
             self.budget(file, &repos);
         }
+        self.builds(file);
         self.not_in_this_build(file, &repos);
         self.not_acted_on(file, &repos);
         self.general(file, &repos);
@@ -221,6 +224,16 @@ impl<'a> Checker<'a> {
                 .value(pool.max.to_string())
                 .expected(format!("at most {MAX_POOL}"));
             self.problem(at, "pool.max", problem);
+        }
+    }
+
+    fn builds(&mut self, file: &File) {
+        let at_once = file.builds.at_once;
+        if !(1..=MAX_BUILDS).contains(&at_once) {
+            let problem = Problem::new(format!("`{at_once}` builds at once can't be"))
+                .value(at_once.to_string())
+                .expected(format!("1 to {MAX_BUILDS}"));
+            self.problem("", "builds.at_once", problem);
         }
     }
 
@@ -430,6 +443,7 @@ impl<'a> Checker<'a> {
                 memory: file.budget.memory.map(|m| m.0),
                 cpu_millis: file.budget.cpus.map(|c| c.0),
             },
+            builds: BuildSettings { at_once: file.builds.at_once },
         }
     }
 
@@ -459,6 +473,7 @@ impl<'a> Checker<'a> {
             image: Recipe {
                 base,
                 schedule: image.schedule.as_str().to_owned(),
+                timezone: image.timezone.to_string(),
                 setup: commands(&image.setup),
                 update: commands(&image.update),
                 warm: commands(&image.warm),

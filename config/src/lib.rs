@@ -29,7 +29,7 @@ use serde::Serialize;
 
 pub use diff::{Change, ConfigDiff, RepoChange};
 pub use error::{ConfigErrors, Place, Problem};
-pub use settings::{Budget, DockerSettings, ForgeSettings, GithubSettings, Settings};
+pub use settings::{Budget, BuildSettings, DockerSettings, ForgeSettings, GithubSettings, Settings};
 pub use values::{ListenAddress, SecretRef};
 
 use error::Source;

@@ -63,6 +63,12 @@ pub(crate) fn sections() -> Vec<Section> {
             "budget: { memory: 48GiB, cpus: 24 }\nrepos: []\n",
         ),
         section(
+            "builds",
+            "builds",
+            keys_of::<sections::BuildsSection>(),
+            "builds: { at_once: 4 }\nrepos: []\n",
+        ),
+        section(
             "defaults",
             "defaults",
             keys_of::<sections::DefaultsSection>(),
@@ -78,7 +84,7 @@ pub(crate) fn sections() -> Vec<Section> {
             "image",
             "repos[].image",
             keys_of::<sections::ImageSection>(),
-            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base: debian:bookworm\n      schedule: \"*/30 * * * *\"\n      setup: [ \"pip install -e .[dev]\" ]\n      update: [ \"pip install -e .[dev]\" ]\n      warm: [ \"pytest -q -x || true\" ]\n      verify: \"python -c 'import api'\"\n      env: { LANG: C.UTF-8 }\n",
+            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base: debian:bookworm\n      schedule: \"0 3 * * mon-fri\"\n      timezone: Europe/Berlin\n      setup: [ \"pip install -e .[dev]\" ]\n      update: [ \"pip install -e .[dev]\" ]\n      warm: [ \"pytest -q -x || true\" ]\n      verify: \"python -c 'import api'\"\n      env: { LANG: C.UTF-8 }\n",
         ),
         section(
             "base",
@@ -148,7 +154,7 @@ Values:
 | `512MiB`, `4GiB`, `1GB` | a size in whole units of KiB, MiB, GiB, TiB (powers of 1024) or KB, MB, GB, TB (of 1000) |
 | `2`, `0.5` | processors |
 | `{ env: NAME }`, `{ file: PATH }` | a secret; the secret itself never stands in this file, and neither does a credential in an address |
-| `\"*/30 * * * *\"`, `@daily` | cron, five fields, UTC; in quotes, since `*` begins an alias in YAML |
+| `\"*/30 * * * *\"`, `@daily` | cron, five fields; in quotes, since `*` begins an alias in YAML |
 | `\"08:00-19:00\"`, `mon-fri` | hours and days |
 
 Paths in this file that are not absolute are below its directory. At most 1MiB, 32 levels and 50000 values.

@@ -41,6 +41,9 @@ pub(crate) struct File {
     /// What all sandboxes together may use.
     #[serde(default)]
     pub budget: BudgetSection,
+    /// How this host builds images.
+    #[serde(default)]
+    pub builds: BuildsSection,
     /// PEM files that go into the trust store of every image, before those of the repo.
     #[serde(default)]
     pub ca_certificates: Vec<FilePath>,
@@ -161,6 +164,22 @@ pub(crate) struct BudgetSection {
     pub cpus: Option<Cpus>,
 }
 
+/// How this host builds images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "builds")]
+pub(crate) struct BuildsSection {
+    /// Builds that run at once, over all repos; of one repo there is never more than one.
+    #[schemars(range(min = 1, max = 64))]
+    pub at_once: u32,
+}
+
+impl Default for BuildsSection {
+    fn default() -> Self {
+        Self { at_once: 2 }
+    }
+}
+
 /// What repos get that do not say otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -238,8 +257,10 @@ pub(crate) struct ImageSection {
     /// Where an image starts. Needed, here or in `defaults`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<BaseSection>,
-    /// When the tick looks at the branch: cron, five fields, UTC; `@daily` and the like.
+    /// When the tick looks at the branch: cron, five fields; `@daily` and the like. Repos with one schedule are spread over up to 15 minutes after it.
     pub schedule: Schedule,
+    /// The time zone that the schedule is meant in.
+    pub timezone: Zone,
     /// Shell commands of a full build, in the workspace; the first failure fails the build.
     pub setup: Vec<Command>,
     /// Shell commands of a rebuild from the current image.
@@ -267,6 +288,7 @@ impl Default for ImageSection {
         Self {
             base: None,
             schedule: written("*/30 * * * *"),
+            timezone: Zone::default(),
             setup: Vec::new(),
             update: Vec::new(),
             warm: Vec::new(),

@@ -20,6 +20,7 @@ pub struct Settings {
     pub registry: Option<String>,
     pub forge: ForgeSettings,
     pub budget: Budget,
+    pub builds: BuildSettings,
 }
 
 /// A Docker engine; `None` leaves the choice to the adapter.
@@ -60,4 +61,17 @@ pub struct Budget {
     pub memory: Option<u64>,
     /// Thousandths of a CPU.
     pub cpu_millis: Option<u32>,
+}
+
+/// How this host builds images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct BuildSettings {
+    /// Builds that run at once, over all repos; at least 1.
+    pub at_once: u32,
+}
+
+impl Default for BuildSettings {
+    fn default() -> Self {
+        Self { at_once: 2 }
+    }
 }

@@ -56,6 +56,17 @@ pub enum Trigger {
     Missing,
 }
 
+impl Trigger {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Api => "api",
+            Self::Push => "push",
+            Self::Missing => "missing",
+        }
+    }
+}
+
 /// The steps of a build, in their order. Labels of `hotbed_image_build_seconds`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -129,11 +140,13 @@ pub enum BuildState {
     /// Nothing had changed; the image was verified and not rebuilt.
     Unchanged,
     Failed,
+    /// A newer request of the same repo took its place before it began.
+    Superseded,
 }
 
 impl BuildState {
     pub fn is_end(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Unchanged | Self::Failed)
+        matches!(self, Self::Succeeded | Self::Unchanged | Self::Failed | Self::Superseded)
     }
 
     pub fn as_str(self) -> &'static str {
@@ -143,6 +156,7 @@ impl BuildState {
             Self::Succeeded => "succeeded",
             Self::Unchanged => "unchanged",
             Self::Failed => "failed",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -154,10 +168,35 @@ pub struct BuildRecord {
     pub repo: RepoName,
     pub state: BuildState,
     pub trigger: Trigger,
+    /// Who asked, in the caller's own words.
+    #[serde(default)]
+    pub by: Option<String>,
     pub phase: Option<Phase>,
+    #[serde(default)]
+    pub phase_since: Option<Timestamp>,
     pub phases: Vec<PhaseReport>,
     pub commit: Option<CommitId>,
+    /// What was decided to do, in words: a full build and why, a build on another image, nothing.
+    #[serde(default)]
+    pub decision: Option<String>,
+    /// The image that it was built on; `None` for a full build.
+    #[serde(default)]
+    pub parent: Option<ImageId>,
+    #[serde(default)]
+    pub base_digest: Option<Digest>,
+    #[serde(default)]
+    pub fingerprint: Option<String>,
+    /// What was made, or found unchanged.
     pub image: Option<ImageId>,
+    /// Bytes of the captured image, all layers.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// Steps that failed and are not fatal, in words.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// The request that took its place.
+    #[serde(default)]
+    pub superseded_by: Option<BuildId>,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
@@ -165,4 +204,70 @@ pub struct BuildRecord {
     pub deadline: Timestamp,
     /// What failed, in words, with the last lines that the step printed.
     pub error: Option<String>,
+}
+
+impl BuildRecord {
+    /// A build that was asked for just now. `deadline` is when it must have begun.
+    pub fn queued(
+        repo: RepoName,
+        trigger: Trigger,
+        by: Option<String>,
+        now: Timestamp,
+        deadline: Timestamp,
+    ) -> Self {
+        Self {
+            id: BuildId::new(),
+            repo,
+            state: BuildState::Queued,
+            trigger,
+            by,
+            phase: None,
+            phase_since: None,
+            phases: Vec::new(),
+            commit: None,
+            decision: None,
+            parent: None,
+            base_digest: None,
+            fingerprint: None,
+            image: None,
+            size: None,
+            warnings: Vec::new(),
+            superseded_by: None,
+            created_at: now,
+            started_at: None,
+            ended_at: None,
+            deadline,
+            error: None,
+        }
+    }
+}
+
+/// A push that was heard of and not looked at yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushNote {
+    /// The newest that was announced.
+    pub commit: CommitId,
+    /// When the first and the last of them were.
+    pub first: Timestamp,
+    pub last: Timestamp,
+}
+
+/// The durable row of a repo's cadence: what of its schedule has been answered, how its builds went, what was pushed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CadenceRecord {
+    pub repo: RepoName,
+    /// The tick that was last answered.
+    pub last_tick: Option<Timestamp>,
+    /// Builds that failed in a row, and when the last of them ended.
+    pub failures: u32,
+    pub last_failure: Option<Timestamp>,
+    pub push: Option<PushNote>,
+    /// When the row was first written.
+    pub created_at: Timestamp,
+}
+
+impl CadenceRecord {
+    pub fn new(repo: RepoName, now: Timestamp) -> Self {
+        Self { repo, last_tick: None, failures: 0, last_failure: None, push: None, created_at: now }
+    }
 }

@@ -22,7 +22,9 @@ pub use ids::{
     BuildId, ExecId, ImageId, InstanceId, ParseIdError, PullRequestId, SandboxId, SessionId, SnapshotId,
     WarmupId,
 };
-pub use image::{BuildRecord, BuildState, ImageRecord, ImageState, Phase, PhaseReport, Trigger};
+pub use image::{
+    BuildRecord, BuildState, CadenceRecord, ImageRecord, ImageState, Phase, PhaseReport, PushNote, Trigger,
+};
 pub use names::{Branch, CommitId, Digest, NameError, RepoName};
 pub use sandbox::{Purpose, SandboxEvent, SandboxRecord, SandboxState};
 pub use session::{

@@ -30,8 +30,10 @@ pub struct RepoSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     pub base: Base,
-    /// Cron, five fields, UTC: when the tick looks at the branch.
+    /// Cron, five fields: when the tick looks at the branch.
     pub schedule: String,
+    /// The IANA time zone that the schedule is meant in.
+    pub timezone: String,
     /// Shell commands run in the workspace on a full build; the first failure fails the build.
     pub setup: Vec<String>,
     /// Shell commands run on a rebuild from the current image.

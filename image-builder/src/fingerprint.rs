@@ -25,6 +25,7 @@ pub fn fingerprint(
     let Recipe {
         base: recipe_base,
         schedule,
+        timezone,
         setup,
         update,
         warm,
@@ -47,6 +48,10 @@ pub fn fingerprint(
     }
     hash.texts("base digest", [base.as_str()]);
     hash.texts("schedule", [schedule]);
+    if timezone != "UTC" {
+        // Left out where it says nothing, so that images made before there were zones stay as they are.
+        hash.texts("timezone", [timezone]);
+    }
     hash.texts("setup", setup);
     hash.texts("update", update);
     hash.texts("warm", warm);

@@ -130,6 +130,8 @@ pub struct Built {
     pub base_digest: Digest,
     /// The image it was built on.
     pub parent: Option<ImageId>,
+    /// What was decided, in words.
+    pub decision: String,
     pub agent_version: String,
     pub phases: Vec<PhaseReport>,
     /// Steps that failed and are not fatal, in words.

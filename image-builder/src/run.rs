@@ -189,6 +189,7 @@ impl<'a> Run<'a> {
             fingerprint,
             base_digest: base,
             parent,
+            decision: decision.to_string(),
             agent_version: self.agent_version.clone(),
             phases: Vec::new(),
             warnings: self.warnings.clone(),

@@ -2,7 +2,9 @@
 //!
 //! Promises: a tick is named by its moment in the schedule and is answered once, whatever the clock does within a
 //! day; ticks that passed while nobody looked are answered by one, which says how many it stands for. Repos with
-//! the same schedule are spread over the time to its next tick, the same way each time.
+//! the same schedule are spread over the time to its next tick, the same way each time. A schedule is meant in its
+//! time zone: where the clocks go forward over a fixed time it comes at the first moment after the gap, where they go
+//! back a fixed time comes once and an interval goes on.
 //! Left to others: storing [`Tick::at`] as the next call's `last_tick`, before the build begins.
 
 use std::str::FromStr;
@@ -10,10 +12,9 @@ use std::time::Duration;
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
-use domain::{Error, ImageRecord, RepoName, RepoSpec, Result, Trigger};
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use domain::{CadenceRecord, Error, ImageRecord, PushNote, RepoName, RepoSpec, Result, Trigger};
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::{SignedDuration, Timestamp, Zoned};
 use sha2::{Digest as _, Sha256};
 
 /// A tick is put off by at most this much, so that `0 3 * * *` still means early in the fourth hour.
@@ -23,11 +24,19 @@ const MAX_SPREAD: SignedDuration = SignedDuration::from_mins(15);
 const MAX_STEP_BACK: SignedDuration = SignedDuration::from_hours(24);
 /// Missed ticks are counted up to this.
 const MAX_MISSED: u32 = 1000;
+/// A push is looked at when no other has come for this long, so that a burst is one look.
+const PUSH_QUIET: SignedDuration = SignedDuration::from_secs(5);
+/// And at the latest this long after the first of a burst.
+const PUSH_AT_MOST: SignedDuration = SignedDuration::from_secs(60);
 
-/// A cron expression of five fields, in UTC.
+/// A cron expression of five fields in a time zone.
 #[derive(Debug, Clone)]
-pub struct Schedule(Cron);
+pub struct Schedule {
+    cron: Cron,
+    zone: TimeZone,
+}
 
+/// In UTC; see [`Schedule::of`].
 impl FromStr for Schedule {
     type Err = Error;
 
@@ -44,29 +53,62 @@ impl FromStr for Schedule {
             return Err(wrong("a list has an empty entry"));
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let schedule =
-            Self(parser.parse(text).map_err(|e| wrong("it is not a cron expression").caused_by(e))?);
+        let cron = parser.parse(text).map_err(|e| wrong("it is not a cron expression").caused_by(e))?;
         let years = [2024, 2026].map(|y| jiff::civil::date(y, 1, 1).at(0, 0, 0, 0));
-        if years.iter().all(|from| schedule.0.find_next_occurrence(from, true).is_err()) {
+        if years.iter().all(|from| cron.find_next_occurrence(from, true).is_err()) {
             return Err(wrong("it never comes"));
         }
-        Ok(schedule)
+        Ok(Self { cron, zone: TimeZone::UTC })
     }
 }
 
 impl Schedule {
-    /// The first tick after `at`.
+    /// The schedule of a repo, in its own time zone. `Invalid` where either can't be read.
+    pub fn of(spec: &RepoSpec) -> Result<Self> {
+        Self::in_zone(&spec.image.schedule, &spec.image.timezone)
+    }
+
+    pub fn in_zone(text: &str, zone: &str) -> Result<Self> {
+        let schedule: Self = text.parse()?;
+        // The database is built in: a minimal host has none.
+        let zone = TimeZoneDatabase::bundled()
+            .get(zone)
+            .map_err(|e| Error::invalid(format!("time zone `{zone}`: not a known one")).caused_by(e))?;
+        Ok(Self { zone, ..schedule })
+    }
+
+    /// The first tick after `at`. This defines the ticks; all else here is derived from it.
     pub fn after(&self, at: Timestamp) -> Option<Timestamp> {
-        stamp(self.0.find_next_occurrence(&civil(at), false).ok()?)
+        self.cron.find_next_occurrence(&self.local(at), false).ok().map(|z| z.timestamp())
     }
 
     /// The last tick that is not after `at`.
     pub fn until(&self, at: Timestamp) -> Option<Timestamp> {
-        stamp(self.0.find_previous_occurrence(&civil(at), true).ok()?)
+        // Backwards the parser sees the changes of the clock otherwise than forwards: it may name a moment that is no
+        // tick, or pass over one. What it names is only where the search begins.
+        let mut guess = self.local(at);
+        let mut tick = loop {
+            let found = self.cron.find_previous_occurrence(&guess, true).ok()?.timestamp();
+            let before = found.checked_sub(SignedDuration::from_secs(1)).ok()?;
+            if self.after(before) == Some(found) {
+                break found;
+            }
+            guess = self.local(before);
+        };
+        while let Some(next) = self.after(tick).filter(|next| *next <= at) {
+            tick = next;
+        }
+        Some(tick)
     }
 
     fn before(&self, at: Timestamp) -> Option<Timestamp> {
-        stamp(self.0.find_previous_occurrence(&civil(at), false).ok()?)
+        self.until(at.checked_sub(SignedDuration::from_secs(1)).ok()?)
+    }
+
+    /// `at` in the schedule's zone, whole seconds.
+    fn local(&self, at: Timestamp) -> Zoned {
+        let whole = Timestamp::from_second(at.as_second()).unwrap_or(at);
+        whole.to_zoned(self.zone.clone())
     }
 
     /// From one tick to the next.
@@ -101,15 +143,6 @@ fn part_of_65536(repo: &RepoName) -> u16 {
     u16::from_be_bytes([hash[0], hash[1]])
 }
 
-fn civil(at: Timestamp) -> DateTime {
-    let at = at.to_zoned(TimeZone::UTC).datetime();
-    at.with().subsec_nanosecond(0).build().unwrap_or(at)
-}
-
-fn stamp(at: DateTime) -> Option<Timestamp> {
-    at.to_zoned(TimeZone::UTC).ok().map(|z| z.timestamp())
-}
-
 /// How the builds of a repo stand.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RepoBuildState<'a> {
@@ -121,6 +154,19 @@ pub struct RepoBuildState<'a> {
     pub current: Option<&'a ImageRecord>,
     /// A build of it is queued or runs.
     pub running: bool,
+}
+
+impl<'a> RepoBuildState<'a> {
+    /// As it is stored. A repo whose row says nothing of ticks was last looked at when its image was verified.
+    pub fn of(cadence: &CadenceRecord, current: Option<&'a ImageRecord>, running: bool) -> Self {
+        Self {
+            last_tick: cadence.last_tick.or(current.map(|i| i.verified_at)),
+            failures: cadence.failures,
+            last_failure: cadence.last_failure,
+            current,
+            running,
+        }
+    }
 }
 
 /// A reason to look at the branch now.
@@ -155,9 +201,15 @@ pub fn retry_after(failures: u32) -> Duration {
     }
 }
 
-/// Whether to look at a repo's branch now. `Invalid` where its schedule can't be read.
-pub fn due(now: Timestamp, spec: &RepoSpec, state: &RepoBuildState<'_>) -> Result<Due> {
-    let schedule: Schedule = spec.image.schedule.parse()?;
+/// Whether a push that was heard of is to be looked at now. A burst of pushes is one look.
+pub fn push_due(now: Timestamp, push: &PushNote) -> bool {
+    let since = |at: Timestamp| now.duration_since(at);
+    // One from the future was noted by a clock that was wrong.
+    since(push.last) >= PUSH_QUIET || since(push.first) >= PUSH_AT_MOST || since(push.last).is_negative()
+}
+
+/// Whether to look at a repo's branch now. `schedule` is [`Schedule::of`] its spec.
+pub fn due(now: Timestamp, spec: &RepoSpec, schedule: &Schedule, state: &RepoBuildState<'_>) -> Result<Due> {
     if state.running {
         return Ok(Due::Running);
     }

@@ -64,6 +64,7 @@ pub struct Options {
     pub cache_dir: Option<PathBuf>,
     /// Whether schedules cause builds. A test may want to cause them itself.
     pub schedules: bool,
+    pub builds: config::BuildSettings,
 }
 
 impl Options {
@@ -77,6 +78,7 @@ impl Options {
             clock: Arc::new(SystemClock),
             cache_dir: None,
             schedules: true,
+            builds: config::BuildSettings::default(),
         }
     }
 }
@@ -189,8 +191,9 @@ impl App {
             clock: clock.clone(),
             metrics: metrics.clone(),
             stop: stop.clone(),
+            settings: options.builds,
+            cadences: loaded.cadences,
         });
-        builds.recover(loaded.builds).await?;
         let captures = Captures::new(fleet.clone(), repos.clone(), store.clone(), clock.clone());
         let ledger = Arc::new(StoreLedger(store.clone()));
         let forge: Arc<dyn Forge> =
@@ -233,6 +236,7 @@ impl App {
             tasks,
         });
         app.drop_leftovers().await;
+        app.builds.recover(loaded.builds).await?;
         // What can't be compared now, because the engine is down, is compared when it is up again.
         let first = tokio::time::timeout(FIRST_LOOK, app.reconcile()).await;
         if let Err(e) = first.unwrap_or_else(|_| Err(Error::timeout("compare records and engine"))) {
@@ -355,6 +359,7 @@ impl App {
         let now = self.clock.now();
         self.metrics.store_commits.set(self.store.write_counts().commits as i64);
         self.metrics.git_fetches.set(self.mirrors.fetches() as i64);
+        self.builds.measure();
         for spec in self.repos.all() {
             if let Some(image) = self.repos.current_image(&spec.name) {
                 let age = now.duration_since(image.created_at).as_secs_f64();
@@ -387,12 +392,13 @@ impl App {
 
     /// Puts new specs of the repos in force. Sessions and members that exist keep what they were started with; images
     /// and pool follow at their next look.
-    pub fn reconfigure(&self, specs: Vec<RepoSpec>) {
+    pub fn reconfigure(&self, specs: Vec<RepoSpec>, builds: config::BuildSettings) {
         self.mirrors.set_remotes(remotes(&specs));
         for spec in &specs {
             self.metrics.announce_repo(&spec.name);
         }
         self.repos.replace(specs);
+        self.builds.reconfigure(builds);
         self.fleet.pool_poke.notify_one();
     }
 

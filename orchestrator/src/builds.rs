@@ -1,22 +1,25 @@
 //! Builds: which are wanted, which run, what becomes of them. The steps themselves are `image_builder`'s.
 //!
-//! One build of a repo is under way at a time and one more may wait; the host runs a bounded number. What a restart
-//! interrupts is recorded as failed and its sandboxes go, so a repo's slot is always freed (F27).
+//! One build of a repo is under way at a time and one more may wait, the newest that was asked for; the host runs a
+//! bounded number, the repos taking turns. Every state has a deadline and somebody who looks at it: what waits too long
+//! is given up, what runs too long is ended, what a restart or a panic interrupts is recorded as failed, and its
+//! sandboxes go. So a repo's slot is always freed (F24, F27).
 
+mod queue;
+mod tick;
 mod workshop;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use domain::ports::{ByteStream, Mirrors};
 use domain::{
-    BuildId, BuildRecord, BuildState, Error, ImageId, RepoName, RepoSpec, Result, SharedClock, Trigger, wire,
+    BuildId, BuildRecord, BuildState, CadenceRecord, Error, ImageId, Purpose, RepoName, RepoSpec, Result,
+    SharedClock, Trigger, wire,
 };
 use futures_util::StreamExt;
-use image_builder::{BuildFailure, BuildJob, BuildLog, BuildOutcome, Due, Limits, RepoBuildState};
-use jiff::Timestamp;
+use image_builder::{BuildFailure, BuildJob, BuildLog, BuildOutcome, Limits};
 use store::{BuildLogs, Store, Tx};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -24,23 +27,20 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::fleet::{Fleet, after};
-use crate::metrics::{Metrics, OfRepo};
+use crate::metrics::Metrics;
 use crate::repos::Repos;
+use queue::{Lane, Lanes};
 
-/// Builds that run at once on this host.
-const AT_ONCE: usize = 1;
 /// A queued build that has not begun by then is given up.
 const QUEUE_DEADLINE: Duration = Duration::from_secs(6 * 3600);
-
-/// What is known of one repo's builds.
-#[derive(Debug, Default)]
-struct Lane {
-    running: Option<BuildRecord>,
-    waiting: Option<BuildRecord>,
-    last_tick: Option<Timestamp>,
-    failures: u32,
-    last_failure: Option<Timestamp>,
-}
+/// What ending a build may take beyond its own limit.
+const CLEAN_UP: Duration = Duration::from_secs(600);
+/// Branches that are looked at at once: mostly waiting for upstreams.
+const LOOKS: usize = 8;
+/// Why a build ended that a shutdown cut short.
+const SHUTDOWN: &str = "Hotbed is shutting down";
+/// The longest name of who asked for a build, in bytes.
+pub const MAX_BY: usize = 200;
 
 /// Makes root filesystems for `base: {packages: …}`; an adapter of the engine's.
 pub type Rootfs = Arc<docker::rootfs::RootfsCache>;
@@ -54,8 +54,10 @@ pub struct Builds {
     logs: BuildLogs,
     clock: SharedClock,
     metrics: Arc<Metrics>,
-    lanes: Mutex<HashMap<RepoName, Lane>>,
-    slots: Arc<Semaphore>,
+    lanes: Mutex<Lanes>,
+    looks: Arc<Semaphore>,
+    /// One import into the engine at a time: of two builds on one base the second finds the first one's.
+    importing: Semaphore,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -77,11 +79,15 @@ pub struct Parts {
     pub clock: SharedClock,
     pub metrics: Arc<Metrics>,
     pub stop: CancellationToken,
+    pub settings: config::BuildSettings,
+    /// As they were stored.
+    pub cadences: Vec<CadenceRecord>,
 }
 
 impl Builds {
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { fleet, repos, mirrors, rootfs, store, logs, clock, metrics, stop } = parts;
+        let Parts { fleet, repos, mirrors, rootfs, store, logs, clock, metrics, stop, settings, cadences } =
+            parts;
         Arc::new(Self {
             fleet,
             repos,
@@ -91,23 +97,45 @@ impl Builds {
             logs,
             clock,
             metrics,
-            lanes: Mutex::default(),
-            slots: Arc::new(Semaphore::new(AT_ONCE)),
+            lanes: Mutex::new(Lanes::new(cadences, settings.at_once as usize)),
+            looks: Arc::new(Semaphore::new(LOOKS)),
+            importing: Semaphore::new(1),
             stop,
             tasks: TaskTracker::new(),
         })
     }
 
-    /// Ends the rows of builds that an earlier process left behind.
-    pub async fn recover(&self, loaded: Vec<BuildRecord>) -> Result<()> {
+    /// Takes up the builds that an earlier process left behind: what waited waits on; what ran has failed, and is due
+    /// again after the pause of a failure.
+    pub async fn recover(self: &Arc<Self>, loaded: Vec<BuildRecord>) -> Result<()> {
+        let now = self.clock.now();
         for mut record in loaded {
+            if record.state == BuildState::Queued {
+                // It has a log from here on, if it had none.
+                self.logs.begin(record.id).await?;
+                let mut lanes = self.lanes();
+                let lane = lanes.of(&record.repo, now);
+                lane.queue(record, now);
+                if let Some(place) = &mut lane.waiting {
+                    place.written = true;
+                }
+                continue;
+            }
             record.state = BuildState::Failed;
             record.error = Some("it was interrupted by a restart of Hotbed".into());
-            record.ended_at = Some(self.clock.now());
-            self.store.commit(Tx::new().build(&record)).await?;
+            record.ended_at = Some(now);
+            let receipt = {
+                let mut lanes = self.lanes();
+                let cadence = &mut lanes.of(&record.repo, now).cadence;
+                cadence.failures += 1;
+                cadence.last_failure = Some(now);
+                self.store.submit(Tx::new().build(&record).cadence(cadence))
+            };
+            receipt.await?;
             // Its log may never have begun.
             let _ = self.logs.finish(record.id).await;
         }
+        self.dispatch();
         Ok(())
     }
 
@@ -115,7 +143,24 @@ impl Builds {
     pub fn present(&self, repo: &RepoName) -> Option<BuildRecord> {
         let lanes = self.lanes();
         let lane = lanes.get(repo)?;
-        lane.running.clone().or_else(|| lane.waiting.clone())
+        let waiting = lane.waiting.as_ref().map(|p| &p.record);
+        lane.running.as_ref().map(|r| &r.record).or(waiting).cloned()
+    }
+
+    /// Whether nothing of a repo is being looked at, waits or runs.
+    pub fn is_idle(&self, repo: &RepoName) -> bool {
+        !self.lanes().get(repo).is_some_and(Lane::is_busy)
+    }
+
+    /// The most builds that ever ran at once in this process.
+    pub fn most_at_once(&self) -> usize {
+        self.lanes().most()
+    }
+
+    /// Puts new settings in force. Builds that run go on.
+    pub fn reconfigure(self: &Arc<Self>, settings: config::BuildSettings) {
+        self.lanes().set_at_once(settings.at_once as usize);
+        self.dispatch();
     }
 
     /// What a build printed, from a byte offset.
@@ -127,116 +172,119 @@ impl Builds {
         Ok(futures_util::stream::iter([Ok(whole)]).boxed())
     }
 
-    /// Asks for a build. One that waits already is answered again.
+    /// Asks for a build. It takes the place of one of the same repo that waits.
     pub async fn request(self: &Arc<Self>, spec: &Arc<RepoSpec>, trigger: Trigger) -> Result<BuildRecord> {
+        self.request_by(spec, trigger, None).await
+    }
+
+    /// As [`Builds::request`], with the name of whoever asks.
+    ///
+    /// Errors: `Invalid` for a name that is too long; `Unavailable` at shutdown; those of the store.
+    pub async fn request_by(
+        self: &Arc<Self>,
+        spec: &Arc<RepoSpec>,
+        trigger: Trigger,
+        by: Option<String>,
+    ) -> Result<BuildRecord> {
+        if let Some(by) = by.as_ref().filter(|by| by.len() > MAX_BY || by.chars().any(char::is_control)) {
+            let shown: String = by.chars().take(40).collect();
+            return Err(Error::invalid(format!(
+                "`by` is `{}…`: expected at most {MAX_BY} bytes without control characters",
+                shown.escape_debug()
+            )));
+        }
+        if self.stop.is_cancelled() {
+            return Err(Error::unavailable("Hotbed is shutting down"));
+        }
         let now = self.clock.now();
-        let (record, receipt) = {
+        let record = BuildRecord::queued(spec.name.clone(), trigger, by, now, after(now, QUEUE_DEADLINE));
+        let (old, receipt) = {
             let mut lanes = self.lanes();
-            let lane = lanes.entry(spec.name.clone()).or_default();
-            if let Some(waiting) = &lane.waiting {
-                return Ok(waiting.clone());
-            }
-            let record = BuildRecord {
-                id: BuildId::new(),
-                repo: spec.name.clone(),
-                state: BuildState::Queued,
-                trigger,
-                phase: None,
-                phases: Vec::new(),
-                commit: None,
-                image: None,
-                created_at: now,
-                started_at: None,
-                ended_at: None,
-                deadline: after(now, QUEUE_DEADLINE),
-                error: None,
+            let old = lanes.of(&spec.name, now).queue(record.clone(), now);
+            let tx = Tx::new().build(&record);
+            let tx = match &old {
+                Some(old) => tx.build(old),
+                None => tx,
             };
-            lane.waiting = Some(record.clone());
-            let receipt = self.store.submit(Tx::new().build(&record));
-            (record, receipt)
+            (old, self.store.submit(tx))
         };
-        if let Err(e) = receipt.await {
-            self.lanes().entry(spec.name.clone()).or_default().waiting = None;
-            return Err(e);
-        }
-        // From now on it can be followed, while it still waits.
-        if let Err(e) = self.logs.begin(record.id).await {
-            warn!(build = %record.id, error = %e.chain(), "could not begin a build's log");
-        }
-        self.start_next(&spec.name);
-        Ok(record)
-    }
-
-    /// The `image_tick` task: asks for the builds that are due.
-    pub async fn tick(self: &Arc<Self>) -> Result<()> {
-        let now = self.clock.now();
-        for spec in self.repos.all() {
-            let current = self.repos.current_image(&spec.name);
-            let due = {
-                let mut lanes = self.lanes();
-                let lane = lanes.entry(spec.name.clone()).or_default();
-                let state = RepoBuildState {
-                    last_tick: lane.last_tick.or_else(|| current.as_ref().map(|i| i.verified_at)),
-                    failures: lane.failures,
-                    last_failure: lane.last_failure,
-                    current: current.as_ref(),
-                    running: lane.running.is_some() || lane.waiting.is_some(),
-                };
-                let due = image_builder::due(now, &spec, &state)?;
-                if let Due::Now(tick) = &due {
-                    lane.last_tick = Some(tick.at);
+        // It can be followed from the moment on at which its row is there, and before it begins.
+        let written = match self.logs.begin(record.id).await {
+            Ok(()) => receipt.await,
+            Err(e) => Err(e),
+        };
+        {
+            let mut lanes = self.lanes();
+            let lane = lanes.of(&spec.name, now);
+            if let Some(place) = lane.waiting.as_mut().filter(|p| p.record.id == record.id) {
+                match &written {
+                    Ok(()) => place.written = true,
+                    Err(_) => lane.waiting = None,
                 }
-                due
-            };
-            if let Due::Now(tick) = due {
-                info!(repo = %spec.name, why = tick.why, missed = tick.missed, "build due");
-                self.request(&spec, tick.trigger).await?;
-            }
-            if let Some(image) = &current {
-                self.metrics
-                    .image_last_success
-                    .get_or_create(&OfRepo { repo: spec.name.to_string() })
-                    .set(image.verified_at.as_millisecond() as f64 / 1000.0);
             }
         }
-        Ok(())
+        if let Some(old) = old {
+            let line = format!("superseded before it began, by {}", record.id);
+            let _ = self.logs.append_line(old.id, &line).await;
+            let _ = self.logs.finish(old.id).await;
+            self.metrics.build_ended(&old.repo, old.state);
+        }
+        self.dispatch();
+        written.map(|()| record)
     }
 
-    fn lanes(&self) -> MutexGuard<'_, HashMap<RepoName, Lane>> {
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves the waiting build of a repo to running, where none runs.
-    fn start_next(self: &Arc<Self>, repo: &RepoName) {
-        let record = {
-            let mut lanes = self.lanes();
-            let lane = lanes.entry(repo.clone()).or_default();
-            if lane.running.is_some() {
-                return;
-            }
-            let Some(record) = lane.waiting.take() else { return };
-            lane.running = Some(record.clone());
-            record
-        };
-        let me = self.clone();
-        let repo = repo.clone();
-        self.tasks.spawn(async move {
-            let (log, written) = FileLog::open(me.logs.clone(), record.id);
-            let ended = me.carry_out(record, &log).await;
-            drop(log);
-            // The last lines are on disk before the record says that it has ended.
-            let _ = written.await;
-            me.finish(&repo, ended).await;
-            me.start_next(&repo);
-        });
+    /// Starts what there is room for, in its turn.
+    fn dispatch(self: &Arc<Self>) {
+        loop {
+            let started = if self.stop.is_cancelled() { None } else { self.lanes().start_next(&self.stop) };
+            let Some((record, stop)) = started else { return };
+            let me = self.clone();
+            self.tasks.spawn(async move { me.supervise(record, stop).await });
+        }
     }
 
-    /// From the slot to the end of the steps. Whatever happens, an ended record comes back.
-    async fn carry_out(self: &Arc<Self>, mut record: BuildRecord, log: &FileLog) -> BuildRecord {
-        let _slot = tokio::select! {
-            slot = self.slots.clone().acquire_owned() => slot,
-            () = self.stop.cancelled() => return self.failed(record, "Hotbed is shutting down".into()),
+    /// Runs one build in a task of its own. Whatever becomes of that, the record ends and the slot is free.
+    async fn supervise(self: Arc<Self>, record: BuildRecord, stop: CancellationToken) {
+        let (id, repo) = (record.id, record.repo.clone());
+        let (log, written) = FileLog::open(self.logs.clone(), id);
+        let me = self.clone();
+        let work = tokio::spawn(async move { me.carry_out(record, &log, &stop).await });
+        let ended = match work.await {
+            Ok(record) => record,
+            Err(e) => {
+                let last = self.lanes().get_mut(&repo).and_then(|l| l.find(id)).cloned();
+                let Some(last) = last else { return };
+                self.release_all(id).await;
+                self.failed(last, format!("a bug: the builder ended in a panic ({e})"))
+            }
         };
+        // The last lines are on disk before the record says that it has ended.
+        let _ = written.await;
+        self.finish(ended).await;
+        self.dispatch();
+    }
+
+    /// Whatever a build had booted goes. Answers when that is decided; the removal is the fleet's to repeat.
+    async fn release_all(&self, build: BuildId) {
+        let of_build = |p: Purpose| matches!(p, Purpose::Build(b) | Purpose::Check(b) if b == build);
+        for record in self.fleet.records().into_iter().filter(|r| of_build(r.purpose)) {
+            if let Err(e) = self.fleet.stop(record.id, "its build is over").await {
+                warn!(sandbox = %record.id, error = %e.chain(), "could not release a build's sandbox");
+            }
+        }
+    }
+
+    /// From the start to the end of the steps. Whatever happens, an ended record comes back.
+    async fn carry_out(
+        self: &Arc<Self>,
+        mut record: BuildRecord,
+        log: &FileLog,
+        stop: &CancellationToken,
+    ) -> BuildRecord {
         let Some(spec) = self.repos.get(&record.repo) else {
             return self.failed(record, "its repo is no longer configured".into());
         };
@@ -244,7 +292,7 @@ impl Builds {
         let limits = Limits::default();
         record.state = BuildState::Running;
         record.started_at = Some(now);
-        record.deadline = after(now, limits.total + Duration::from_secs(600));
+        record.deadline = after(now, limits.total + CLEAN_UP);
         self.note(&record).await;
         let image = ImageId::new();
         // Until the image has its row: this function ends after that.
@@ -259,7 +307,7 @@ impl Builds {
             image,
             spec: (*spec).clone(),
             current: current.clone(),
-            failures: self.lanes().get(&record.repo).map_or(0, |l| l.failures),
+            failures: self.lanes().get(&record.repo).map_or(0, |l| l.cadence.failures),
             ca_certificates,
             agent_protocol: wire::PROTOCOL,
             now,
@@ -268,14 +316,20 @@ impl Builds {
         let shop = workshop::Shop { builds: self.clone(), repo: record.repo.clone() };
         let done = tokio::select! {
             done = image_builder::run_build(&job, &shop, log) => done,
-            () = self.stop.cancelled() => {
-                shop.release_all().await;
-                return self.failed(record, "Hotbed is shutting down".into());
+            () = stop.cancelled() => {
+                self.release_all(record.id).await;
+                let why = match self.stop.is_cancelled() {
+                    true => SHUTDOWN.to_owned(),
+                    false => format!("it did not end by its deadline, {}", record.deadline),
+                };
+                log.write(format!("\nfailed: {why}\n").as_bytes());
+                return self.failed(record, why);
             }
         };
         match done {
             Ok(BuildOutcome::Unchanged { commit, phases }) => {
                 record.state = BuildState::Unchanged;
+                record.decision = Some("nothing changed".into());
                 record.commit = Some(commit);
                 record.phases = phases;
                 if let Some(current) = current {
@@ -291,6 +345,12 @@ impl Builds {
             Ok(BuildOutcome::Built(built)) => {
                 record.commit = Some(built.commit.clone());
                 record.phases = built.phases.clone();
+                record.decision = Some(built.decision.clone());
+                record.parent = built.parent;
+                record.base_digest = Some(built.base_digest.clone());
+                record.fingerprint = Some(built.fingerprint.clone());
+                record.size = Some(built.captured.size);
+                record.warnings = built.warnings.clone();
                 let rows = image_builder::promote(
                     self.clock.now(),
                     &built,
@@ -332,38 +392,41 @@ impl Builds {
         record
     }
 
-    async fn finish(&self, repo: &RepoName, mut record: BuildRecord) {
+    /// Ends the record, in memory and on disk, and frees the repo's slot.
+    async fn finish(&self, mut record: BuildRecord) {
         let now = self.clock.now();
         record.ended_at = Some(now);
-        self.note(&record).await;
-        self.metrics.build_ended(repo, record.state);
+        self.metrics.build_ended(&record.repo, record.state);
         for phase in &record.phases {
-            self.metrics.build_phase(repo, phase.phase, phase.seconds);
+            self.metrics.build_phase(&record.repo, phase.phase, phase.seconds);
         }
+        let (repo, build) = (&record.repo, record.id);
         match &record.error {
-            None => info!(%repo, build = %record.id, state = record.state.as_str(), "build ended"),
-            Some(why) => warn!(%repo, build = %record.id, why, "build failed"),
+            None => info!(%repo, %build, state = record.state.as_str(), "build ended"),
+            Some(why) => warn!(%repo, %build, why, "build failed"),
         }
-        let mut lanes = self.lanes();
-        let lane = lanes.entry(repo.clone()).or_default();
-        lane.running = None;
-        if record.state == BuildState::Failed {
-            lane.failures += 1;
-            lane.last_failure = Some(now);
-        } else {
-            lane.failures = 0;
-            lane.last_failure = None;
+        let receipt = {
+            let mut lanes = self.lanes();
+            let lane = lanes.of(repo, now);
+            lane.running = None;
+            count_failure(&mut lane.cadence, &record);
+            self.store.submit(Tx::new().build(&record).cadence(&lane.cadence))
+        };
+        if let Err(e) = receipt.await {
+            warn!(%build, error = %e.chain(), "could not record the end of a build");
         }
     }
 
     /// Writes the record of the build that runs, in memory and on disk.
     async fn note(&self, record: &BuildRecord) {
-        if let Some(lane) = self.lanes().get_mut(&record.repo)
-            && lane.running.as_ref().is_some_and(|r| r.id == record.id)
-        {
-            lane.running = Some(record.clone());
-        }
-        if let Err(e) = self.store.commit(Tx::new().build(record)).await {
+        let receipt = {
+            let mut lanes = self.lanes();
+            if let Some(kept) = lanes.get_mut(&record.repo).and_then(|l| l.find(record.id)) {
+                *kept = record.clone();
+            }
+            self.store.submit(Tx::new().build(record))
+        };
+        if let Err(e) = receipt.await {
             warn!(build = %record.id, error = %e.chain(), "could not record a build");
         }
     }
@@ -371,6 +434,25 @@ impl Builds {
     pub async fn quiet(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+}
+
+/// What the end of a build says of the repo's next one.
+fn count_failure(cadence: &mut CadenceRecord, ended: &BuildRecord) {
+    match (ended.state, ended.error.as_deref()) {
+        // Cut short by us: due again at once, and no fault of the image that it stood on.
+        (BuildState::Failed, Some(SHUTDOWN)) => {
+            cadence.failures = cadence.failures.max(1);
+            cadence.last_failure = None;
+        }
+        (BuildState::Failed, _) => {
+            cadence.failures += 1;
+            cadence.last_failure = ended.ended_at;
+        }
+        _ => {
+            cadence.failures = 0;
+            cadence.last_failure = None;
+        }
     }
 }
 

@@ -294,6 +294,7 @@ async fn serve(ctx: &Ctx) -> Result<()> {
         config::ListenAddress::Tcp(address) => format!("http://{address}"),
         config::ListenAddress::Unix(_) => "http://localhost".into(),
     };
+    options.builds = settings.builds;
     let app = App::start(options).await?;
     let endpoint = Endpoint::bind(address).await?;
     tracing::info!(%address, repos = config.repos().len(), "Hotbed is up");
@@ -345,7 +346,7 @@ async fn reload(path: PathBuf, mut present: config::Config, app: std::sync::Arc<
         if diff.needs_restart() {
             tracing::warn!("some of it needs a restart to take effect");
         }
-        app.reconfigure(new.repos().to_vec());
+        app.reconfigure(new.repos().to_vec(), new.settings().builds);
         present = new;
     }
 }

@@ -84,6 +84,7 @@ pub struct Metrics {
     pub image_commits_behind: Family<OfRepo, Gauge>,
     image_builds: Family<RepoResult, Counter>,
     image_build_seconds: Histograms<RepoPhase>,
+    image_missed_ticks: Family<OfRepo, Counter>,
     pub image_last_success: Family<OfRepo, FloatGauge>,
     pub pool_sandboxes: Family<RepoState, Gauge>,
     pub pool_target: Family<OfRepo, Gauge>,
@@ -129,6 +130,7 @@ impl Metrics {
             image_commits_behind: Family::default(),
             image_builds: Family::default(),
             image_build_seconds: histograms(&COARSE),
+            image_missed_ticks: Family::default(),
             image_last_success: Family::default(),
             pool_sandboxes: Family::default(),
             pool_target: Family::default(),
@@ -170,6 +172,11 @@ impl Metrics {
         );
         r.register("image_builds", "Image builds that ended, by result", self.image_builds.clone());
         r.register("image_build_seconds", "Duration of build phases", self.image_build_seconds.clone());
+        r.register(
+            "image_missed_ticks",
+            "Ticks of schedules that passed unseen and were answered by a later one",
+            self.image_missed_ticks.clone(),
+        );
         r.register(
             "image_last_success_timestamp_seconds",
             "When an image was last built or found unchanged",
@@ -298,6 +305,10 @@ impl Metrics {
         self.image_build_seconds
             .get_or_create(&RepoPhase { repo: repo.to_string(), phase: phase.as_str() })
             .observe(seconds);
+    }
+
+    pub fn ticks_missed(&self, repo: &RepoName, ticks: u32) {
+        self.image_missed_ticks.get_or_create(&OfRepo { repo: repo.to_string() }).inc_by(ticks.into());
     }
 
     pub fn snapshot(&self, kind: SnapshotKind, took: Duration, bytes: u64) {

@@ -1,9 +1,9 @@
 //! How each record lies in its table: the columns that are asked for, the body, and what a power loss may cost.
 
 use domain::{
-    BuildId, BuildRecord, Error, ImageId, ImageRecord, ImageState, PullRequestId, PullRequestRecord, Result,
-    SandboxId, SandboxRecord, SandboxState, SessionId, SessionRecord, SessionState, SnapshotId,
-    SnapshotRecord, SnapshotState, WarmupId, WarmupRecord,
+    BuildId, BuildRecord, CadenceRecord, Error, ImageId, ImageRecord, ImageState, PullRequestId,
+    PullRequestRecord, RepoName, Result, SandboxId, SandboxRecord, SandboxState, SessionId, SessionRecord,
+    SessionState, SnapshotId, SnapshotRecord, SnapshotState, WarmupId, WarmupRecord,
 };
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -25,7 +25,7 @@ pub struct Idempotency {
 
 /// A record with a table of its own.
 pub(crate) trait Row: Serialize + DeserializeOwned + Send + 'static {
-    type Id: std::fmt::Display + std::str::FromStr + Copy + PartialEq + Send + 'static;
+    type Id: std::fmt::Display + std::str::FromStr + PartialEq + Send + 'static;
     const TABLE: &'static str;
     const UPSERT: &'static str;
     const REMOVE: &'static str;
@@ -185,3 +185,27 @@ row!(
     |r| vec![text(&r.repo), text(word(r.state))],
     |_| false
 );
+
+/// One row for each repo: its name is the id.
+impl Row for CadenceRecord {
+    type Id = RepoName;
+    const TABLE: &'static str = "cadence";
+    const UPSERT: &'static str = "INSERT INTO cadence(id, created_at, body) VALUES(?1, ?2, ?3) \
+         ON CONFLICT(id) DO UPDATE SET created_at = excluded.created_at, body = excluded.body";
+    const REMOVE: &'static str = "DELETE FROM cadence WHERE id = ?1";
+    const ONE: &'static str = "SELECT body FROM cadence WHERE id = ?1";
+
+    fn id(&self) -> RepoName {
+        self.repo.clone()
+    }
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+    fn columns(&self) -> Vec<Value> {
+        Vec::new()
+    }
+    /// A tick that is answered again costs a look.
+    fn outlives_power(&self) -> bool {
+        false
+    }
+}

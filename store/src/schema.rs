@@ -11,8 +11,11 @@ use rusqlite_migration::{M, Migrations};
 use crate::failure;
 
 /// Each entry is one version; entries are only ever added. `tests/schema_v1.sql` pins what the first one made.
-const STEPS: &[M<'static>] =
-    &[M::up(include_str!("schema_v1.sql")), M::up(include_str!("schema_sealed.sql"))];
+const STEPS: &[M<'static>] = &[
+    M::up(include_str!("schema_v1.sql")),
+    M::up(include_str!("schema_sealed.sql")),
+    M::up(include_str!("schema_cadence.sql")),
+];
 
 pub(crate) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use domain::{
-    BuildId, BuildRecord, ImageId, ImageRecord, InstanceId, PullRequestId, PullRequestRecord, RepoName,
-    Result, SandboxId, SandboxRecord, SessionId, SessionRecord, SessionState, SharedClock, SnapshotId,
-    SnapshotRecord, WarmupId, WarmupRecord,
+    BuildId, BuildRecord, CadenceRecord, ImageId, ImageRecord, InstanceId, PullRequestId, PullRequestRecord,
+    RepoName, Result, SandboxId, SandboxRecord, SessionId, SessionRecord, SessionState, SharedClock,
+    SnapshotId, SnapshotRecord, WarmupId, WarmupRecord,
 };
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -58,6 +58,8 @@ pub struct Loaded {
     pub pull_requests: Vec<PullRequestRecord>,
     /// Live ones, also those whose time has run out meanwhile.
     pub warmups: Vec<WarmupRecord>,
+    /// Of every repo that was ever configured.
+    pub cadences: Vec<CadenceRecord>,
     /// Younger than 24 hours.
     pub idempotency: Vec<Idempotency>,
 }
@@ -282,6 +284,7 @@ fn load(conn: &Connection, now: Timestamp) -> Result<Loaded> {
         snapshots: read::all(conn, "")?,
         pull_requests: read::all(conn, "state = 'pending'")?,
         warmups: read::all(conn, "state = 'live'")?,
+        cadences: read::all(conn, "")?,
         idempotency: idempotency(conn, now)?,
     })
 }

@@ -2,8 +2,9 @@
 //! the writer only binds and steps.
 
 use domain::{
-    BuildId, BuildRecord, Error, ImageId, ImageRecord, PullRequestId, PullRequestRecord, Result, SandboxId,
-    SandboxRecord, SessionId, SessionRecord, SnapshotId, SnapshotRecord, WarmupId, WarmupRecord,
+    BuildId, BuildRecord, CadenceRecord, Error, ImageId, ImageRecord, PullRequestId, PullRequestRecord,
+    RepoName, Result, SandboxId, SandboxRecord, SessionId, SessionRecord, SnapshotId, SnapshotRecord,
+    WarmupId, WarmupRecord,
 };
 use rusqlite::types::Value;
 
@@ -63,6 +64,7 @@ impl Tx {
         snapshot, remove_snapshot: SnapshotRecord, SnapshotId;
         pull_request, remove_pull_request: PullRequestRecord, PullRequestId;
         warmup, remove_warmup: WarmupRecord, WarmupId;
+        cadence, remove_cadence: CadenceRecord, RepoName;
     }
 
     pub fn idempotency(mut self, row: &Idempotency) -> Self {

@@ -68,6 +68,7 @@ pub fn spec(name: &str, pool: u32) -> RepoSpec {
         image: Recipe {
             base: Base::Reference("fake/base:1".into()),
             schedule: "*/30 * * * *".into(),
+            timezone: "UTC".into(),
             setup: vec!["make install".into()],
             update: vec!["make update".into()],
             warm: vec!["make test".into()],
@@ -500,10 +501,21 @@ impl World {
 
     /// Asks again until there is an answer; fails the test when there is none in time.
     #[track_caller]
-    pub fn wait<T>(&self, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> impl Future<Output = T> {
+    pub fn wait<T>(&self, what: &str, ask: impl AsyncFnMut() -> Option<T>) -> impl Future<Output = T> {
+        self.wait_up_to(PATIENCE, what, ask)
+    }
+
+    /// As [`World::wait`], for what is known to take its time.
+    #[track_caller]
+    pub fn wait_up_to<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut ask: impl AsyncFnMut() -> Option<T>,
+    ) -> impl Future<Output = T> {
         let at = std::panic::Location::caller();
         async move {
-            let asked = tokio::time::timeout(PATIENCE, async {
+            let asked = tokio::time::timeout(patience, async {
                 loop {
                     if let Some(answer) = ask().await {
                         return answer;
@@ -582,6 +594,25 @@ impl World {
             Some(())
         })
         .await;
+    }
+
+    /// One run of the task that schedules and pushes cause builds by, and the end of the looks that it took.
+    pub async fn tick(&self) {
+        self.on(|app| async move { app.builds.tick().await }).await.expect("a tick");
+    }
+
+    /// Nothing of any repo is looked at, waits or is built.
+    pub async fn builds_idle(&self, patience: Duration) {
+        let idle = || self.specs.iter().all(|s| self.app().builds.is_idle(&s.name));
+        self.wait_up_to(patience, "no build is under way", async || idle().then_some(())).await;
+    }
+
+    /// All builds of a repo, newest first.
+    pub async fn builds_of(&self, repo: &RepoName) -> Vec<domain::BuildRecord> {
+        let repo = repo.clone();
+        let page = store::Page { after: None, limit: 200 };
+        let found = self.on(move |app| async move { app.store.builds(Some(&repo), page).await }).await;
+        found.expect("builds").items
     }
 
     pub fn records(&self) -> Vec<Arc<SandboxRecord>> {

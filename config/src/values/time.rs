@@ -7,7 +7,7 @@ use croner::parser::{CronParser, Seconds, Year};
 use crate::de::Reason;
 use crate::values::{Text, not, text_values};
 
-/// A cron expression of five fields, in UTC.
+/// A cron expression of five fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Schedule(String);
 

@@ -55,7 +55,7 @@ fn the_fingerprint_is_stable() {
 
 type Change = (&'static str, fn(&mut RepoSpec));
 
-const CHANGES: [Change; 18] = [
+const CHANGES: [Change; 19] = [
     ("name", |s| s.name = "acme/other".parse().unwrap()),
     ("url", |s| s.url.push('x')),
     ("branch", |s| s.branch = "next".parse().unwrap()),
@@ -66,6 +66,7 @@ const CHANGES: [Change; 18] = [
         s.image.base = Base::Packages { suite: "debian:bookworm".into(), include: vec!["git".into()] }
     }),
     ("schedule", |s| s.image.schedule = "0 * * * *".into()),
+    ("timezone", |s| s.image.timezone = "Europe/Berlin".into()),
     ("setup", |s| s.image.setup.push("true".into())),
     ("setup order", |s| s.image.setup.reverse()),
     ("update", |s| s.image.update.clear()),

@@ -3,6 +3,7 @@
 mod decide;
 mod make;
 mod promote;
+mod queue;
 mod run;
 mod schedule;
 mod workshop;

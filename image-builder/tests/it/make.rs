@@ -31,6 +31,7 @@ pub fn spec() -> RepoSpec {
         image: Recipe {
             base: Base::Reference("debian:bookworm".into()),
             schedule: "*/30 * * * *".into(),
+            timezone: "UTC".into(),
             setup: vec!["make deps".into(), "make build".into()],
             update: vec!["make deps".into()],
             warm: vec!["make test".into()],

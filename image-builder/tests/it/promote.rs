@@ -17,6 +17,7 @@ fn built(n: u64) -> Built {
         fingerprint: "f".into(),
         base_digest: digest(1000),
         parent: None,
+        decision: "a full build".into(),
         agent_version: "2".into(),
         phases: vec![],
         warnings: vec![],

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use domain::{ErrorKind, ImageState, Trigger};
-use image_builder::{Due, RepoBuildState, Schedule, Tick, due, retry_after};
+use domain::{ErrorKind, ImageState, PushNote, RepoSpec, Trigger};
+use image_builder::{Due, RepoBuildState, Schedule, Tick, push_due, retry_after};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-use crate::make::{at, image, spec};
+use crate::make::{at, commit, image, spec};
+
+fn due(now: Timestamp, spec: &RepoSpec, state: &RepoBuildState<'_>) -> domain::Result<Due> {
+    image_builder::due(now, spec, &Schedule::of(spec)?, state)
+}
 
 fn schedule(text: &str) -> Schedule {
     text.parse().unwrap()
@@ -104,6 +108,85 @@ fn a_great_step_back_is_not_waited_out() {
     assert!(tick.at <= at(0));
 }
 
+const ZONES: [&str; 5] =
+    ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Sao_Paulo"];
+
+/// The evenings before clocks change: none, Berlin twice, New York twice, Lord Howe (by half an hour) twice.
+const CHANGES: [&str; 7] = [
+    "2027-01-15T08:00:00Z",
+    "2027-03-27T20:00:00Z",
+    "2027-10-30T20:00:00Z",
+    "2027-03-13T20:00:00Z",
+    "2027-11-06T20:00:00Z",
+    "2027-04-03T08:00:00Z",
+    "2027-10-02T08:00:00Z",
+];
+
+/// A fixed time comes once a day, also on the two days on which the clocks skip or repeat it; an interval goes on.
+#[test]
+fn ticks_over_a_change_of_the_clocks() {
+    let ticks = |text: &str, from: &str, until: &str| {
+        let schedule = Schedule::in_zone(text, "Europe/Berlin").unwrap();
+        let (from, until): (Timestamp, Timestamp) = (from.parse().unwrap(), until.parse().unwrap());
+        let all = std::iter::successors(schedule.after(from), |t| schedule.after(*t));
+        all.take_while(|t| *t <= until).map(|t| t.to_string()).collect::<Vec<_>>()
+    };
+    // 28 March 2027: 02:00 becomes 03:00 at 01:00 UTC. What would come at 02:30 comes at once after the gap.
+    let spring = ("2027-03-27T23:00:00Z", "2027-03-28T22:00:00Z");
+    assert_eq!(ticks("30 2 * * *", spring.0, spring.1), ["2027-03-28T01:00:00Z"]);
+    assert_eq!(ticks("0 3 * * *", spring.0, spring.1), ["2027-03-28T01:00:00Z"]);
+    assert_eq!(ticks("*/30 * * * *", spring.0, spring.1).len(), 46);
+    // 31 October 2027: 03:00 becomes 02:00 at 01:00 UTC. 02:30 is there twice and is answered the first time.
+    let autumn = ("2027-10-30T22:00:00Z", "2027-10-31T23:00:00Z");
+    assert_eq!(ticks("30 2 * * *", autumn.0, autumn.1), ["2027-10-31T00:30:00Z"]);
+    assert_eq!(ticks("*/30 * * * *", autumn.0, autumn.1).len(), 50);
+    // A summer's day in its own zone.
+    assert_eq!(ticks("0 3 * * *", "2027-07-01T00:00:00Z", "2027-07-02T00:00:00Z"), ["2027-07-01T01:00:00Z"]);
+}
+
+/// Looking back finds the same ticks as looking forward, through every change of the clocks.
+#[test]
+fn looking_back_agrees_with_looking_forward() {
+    for zone in ZONES {
+        for text in ["30 2 * * *", "0 3 * * *", "*/30 * * * *", "15 1,2 * * *", "0 0 * * *", "7 */2 * * *"] {
+            let schedule = Schedule::in_zone(text, zone).unwrap();
+            for start in CHANGES {
+                let from: Timestamp = start.parse().unwrap();
+                let mut last = schedule.until(from).unwrap();
+                for minute in (1..15 * 60).step_by(7) {
+                    let now = from.checked_add(SignedDuration::from_mins(minute)).unwrap();
+                    while let Some(next) = schedule.after(last).filter(|t| *t <= now) {
+                        last = next;
+                    }
+                    assert_eq!(schedule.until(now), Some(last), "{text} in {zone} at {now}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_unknown_zone_is_named() {
+    let error = Schedule::in_zone("0 3 * * *", "Europe/Berlim").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.chain().contains("Europe/Berlim"), "{}", error.chain());
+}
+
+/// Pushes that follow each other are one look, soon after the last of them, and never later than a minute after the
+/// first.
+#[test]
+fn pushes_are_debounced() {
+    let push = |first, last| PushNote { commit: commit(1), first: at(first), last: at(last) };
+    assert!(!push_due(at(4), &push(0, 0)));
+    assert!(push_due(at(5), &push(0, 0)));
+    assert!(!push_due(at(14), &push(0, 10)));
+    assert!(push_due(at(15), &push(0, 10)));
+    assert!(!push_due(at(59), &push(0, 58)));
+    assert!(push_due(at(60), &push(0, 58)));
+    // Noted by a clock that was ahead.
+    assert!(push_due(at(0), &push(1000, 1000)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -112,7 +195,9 @@ proptest! {
     /// due at that moment and not a second earlier.
     #[test]
     fn ticks_are_answered_once_and_none_is_lost(
-        text in prop::sample::select(vec!["*/30 * * * *", "* * * * *", "0 * * * *", "0 3 * * *", "7,11 */2 * * 1-5"]),
+        text in prop::sample::select(vec!["*/30 * * * *", "* * * * *", "0 * * * *", "0 3 * * *", "30 2 * * *", "7,11 */2 * * 1-5"]),
+        zone in prop::sample::select(ZONES.to_vec()),
+        start in prop::sample::select(CHANGES.to_vec()),
         name in 0u32..1000,
         steps in prop::collection::vec(prop_oneof![
             5 => 1i64..4000, 1 => -80_000i64..0, 1 => 0i64..80_000,
@@ -121,8 +206,9 @@ proptest! {
         let mut spec = spec();
         spec.name = format!("acme/r{name}").parse().unwrap();
         spec.image.schedule = text.into();
-        let (schedule, current) = (schedule(text), image(1, 1, ImageState::Current));
-        let mut clock = at(0);
+        spec.image.timezone = zone.into();
+        let (schedule, current) = (Schedule::of(&spec).unwrap(), image(1, 1, ImageState::Current));
+        let mut clock: Timestamp = start.parse().unwrap();
         let mut last: Option<Timestamp> = None;
         for step in steps {
             let next = clock.checked_add(SignedDuration::from_secs(step)).unwrap();

@@ -14,7 +14,7 @@ use serde_json::json;
 use utoipa::IntoParams;
 
 use super::sessions::page;
-use super::types::{BuildView, ImageView, List, PoolView, RepoView, Stats};
+use super::types::{BuildView, ImageView, List, PoolView, RepoView, StartBuild, Stats};
 use super::{ApiResult, Hotbed, Payload, detached, key_of, parse};
 use crate::app::App;
 use crate::idempotency::Begin;
@@ -46,7 +46,7 @@ fn view(app: &App, spec: &RepoSpec) -> RepoView {
         image_age_seconds: image.as_ref().map(|i| now.duration_since(i.created_at).as_secs()),
         image: image.as_ref().map(Into::into),
         pool: app.pools.last_plan().repos.iter().find(|p| p.repo == spec.name).map(Into::into),
-        build: app.builds.present(&spec.name).as_ref().map(Into::into),
+        build: app.builds.present(&spec.name).as_ref().map(|b| BuildView::at(now, b)),
     }
 }
 
@@ -72,19 +72,16 @@ pub async fn repo(
     Ok(Json(view(&app, &spec)))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Nothing {}
-
-/// Build an image now. One build of a repo is under way at a time: asked again meanwhile, the one that waits is answered.
-#[utoipa::path(post, path = "/v1/repos/{owner}/{name}/builds", tag = "builds", responses((status = 202, body = BuildView)))]
+/// Build an image now. One build of a repo is under way at a time and one may wait: what waits is superseded by a newer request.
+#[utoipa::path(post, path = "/v1/repos/{owner}/{name}/builds", tag = "builds", request_body = StartBuild, responses((status = 202, body = BuildView)))]
 pub async fn build_start(
     State(app): Hotbed,
     Path((owner, name)): Path<(String, String)>,
     headers: HeaderMap,
-    body: Payload<Nothing>,
+    body: Payload<StartBuild>,
 ) -> ApiResult<Response> {
     let spec = named(&app, &owner, &name)?;
+    let clock = app.clock.clone();
     let key = key_of(&headers, &format!("POST /v1/repos/{owner}/{name}/builds"), &body.raw)?;
     let record = detached(async move {
         let guard = match key {
@@ -94,7 +91,7 @@ pub async fn build_start(
                 Begin::Replay(id) => return one_build(&app, parse("id", &id)?).await,
             },
         };
-        let record = app.builds.request(&spec, Trigger::Api).await?;
+        let record = app.builds.request_by(&spec, Trigger::Api, body.value.by).await?;
         if let Some(guard) = guard {
             app.store.commit(store::Tx::new().idempotency(&guard.row(&record.id.to_string()))).await?;
             guard.done(record.id.to_string());
@@ -102,7 +99,7 @@ pub async fn build_start(
         Ok(record)
     })
     .await?;
-    Ok((StatusCode::ACCEPTED, Json(BuildView::from(&record))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(BuildView::at(clock.now(), &record))).into_response())
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -121,7 +118,9 @@ pub async fn builds(
 ) -> ApiResult<Json<List<BuildView>>> {
     let spec = named(&app, &owner, &name)?;
     let found = app.store.builds(Some(&spec.name), page(q.after, q.limit)?).await?;
-    Ok(Json(List { items: found.items.iter().map(Into::into).collect(), next: found.next }))
+    let now = app.clock.now();
+    let items = found.items.iter().map(|b| BuildView::at(now, b)).collect();
+    Ok(Json(List { items, next: found.next }))
 }
 
 async fn one_build(app: &App, id: BuildId) -> Result<domain::BuildRecord> {
@@ -131,7 +130,8 @@ async fn one_build(app: &App, id: BuildId) -> Result<domain::BuildRecord> {
 /// One build.
 #[utoipa::path(get, path = "/v1/builds/{id}", tag = "builds", responses((status = 200, body = BuildView)))]
 pub async fn build(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<BuildView>> {
-    Ok(Json((&one_build(&app, parse("id", &id)?).await?).into()))
+    let record = one_build(&app, parse("id", &id)?).await?;
+    Ok(Json(BuildView::at(app.clock.now(), &record)))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

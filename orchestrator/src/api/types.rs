@@ -459,6 +459,14 @@ impl From<&PullRequestRecord> for PullRequestView {
     }
 }
 
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartBuild {
+    /// Who asks, for the record: at most 200 bytes, in whatever words.
+    #[serde(default)]
+    pub by: Option<String>,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PhaseView {
     pub phase: String,
@@ -470,28 +478,56 @@ pub struct PhaseView {
 pub struct BuildView {
     pub id: String,
     pub repo: String,
-    /// `queued`, `running`, `succeeded`, `unchanged` or `failed`.
+    /// `queued`, `running`, `succeeded`, `unchanged`, `failed` or `superseded`.
     pub state: String,
+    /// `schedule`, `push`, `api` or `missing`: what asked for it.
     pub trigger: String,
+    /// Who asked, in the caller's own words.
+    pub by: Option<String>,
+    /// What was decided: a full build and why, a build on another image, nothing.
+    pub decision: Option<String>,
     /// The phase it is in or ended in.
     pub phase: Option<String>,
+    /// Seconds in that phase, while it runs.
+    pub phase_seconds: Option<f64>,
     pub phases: Vec<PhaseView>,
+    /// Seconds from its start until its end, or until now.
+    pub elapsed_seconds: Option<f64>,
     pub commit: Option<String>,
+    /// The image that it was built on; absent for a full build.
+    pub parent: Option<String>,
+    pub base_digest: Option<String>,
+    pub fingerprint: Option<String>,
+    /// What it made, or found unchanged.
     pub image: Option<String>,
+    /// Bytes of the image, all layers.
+    pub size: Option<u64>,
+    /// Steps that failed without failing the build.
+    pub warnings: Vec<String>,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
+    /// When its present state must have been left; it is given up then.
+    pub deadline: Timestamp,
+    /// The newer request that took its place.
+    pub superseded_by: Option<String>,
     pub error: Option<String>,
 }
 
-impl From<&BuildRecord> for BuildView {
-    fn from(r: &BuildRecord) -> Self {
+impl BuildView {
+    /// As it stands at `now`.
+    pub fn at(now: Timestamp, r: &BuildRecord) -> Self {
+        let until = r.ended_at.unwrap_or(now);
+        let since = |at: Timestamp| until.duration_since(at).as_secs_f64().max(0.0);
         Self {
             id: r.id.to_string(),
             repo: r.repo.to_string(),
             state: r.state.as_str().into(),
-            trigger: word(&r.trigger),
+            trigger: r.trigger.as_str().into(),
+            by: r.by.clone(),
+            decision: r.decision.clone(),
             phase: r.phase.map(|p| p.as_str().into()),
+            phase_seconds: r.phase_since.filter(|_| !r.state.is_end()).map(since),
             phases: r
                 .phases
                 .iter()
@@ -501,11 +537,19 @@ impl From<&BuildRecord> for BuildView {
                     exit_code: p.exit_code,
                 })
                 .collect(),
+            elapsed_seconds: r.started_at.map(since),
             commit: r.commit.as_ref().map(ToString::to_string),
+            parent: r.parent.map(|i| i.to_string()),
+            base_digest: r.base_digest.as_ref().map(ToString::to_string),
+            fingerprint: r.fingerprint.clone(),
             image: r.image.map(|i| i.to_string()),
+            size: r.size,
+            warnings: r.warnings.clone(),
             created_at: r.created_at,
             started_at: r.started_at,
             ended_at: r.ended_at,
+            deadline: r.deadline,
+            superseded_by: r.superseded_by.map(|b| b.to_string()),
             error: r.error.clone(),
         }
     }

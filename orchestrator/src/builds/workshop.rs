@@ -20,17 +20,6 @@ pub(super) struct Shop {
     pub repo: RepoName,
 }
 
-impl Shop {
-    /// The build was dropped half way: whatever it had booted goes.
-    pub async fn release_all(&self) {
-        for record in self.builds.fleet.records() {
-            if record.repo == self.repo && matches!(record.purpose, Purpose::Build(_) | Purpose::Check(_)) {
-                self.release(record.id).await;
-            }
-        }
-    }
-}
-
 #[async_trait]
 impl Workshop for Shop {
     async fn resolve(&self, repo: &RepoName, branch: &Branch) -> Result<CommitId> {
@@ -60,6 +49,8 @@ impl Workshop for Shop {
                         Some(line) = rx.recv() => log.write(format!("  {line}\n").as_bytes()),
                     }
                 };
+                let turn = self.builds.importing.acquire().await;
+                let _turn = turn.map_err(|e| Error::unavailable("import a base").caused_by(e))?;
                 // Known to the engine already, from an earlier build of the same fingerprint.
                 let there = backend.list_captures().await?;
                 let known =
@@ -148,13 +139,14 @@ impl Workshop for Shop {
     }
 
     async fn phase(&self, build: &BuildId, phase: Phase, report: Option<PhaseReport>) {
+        let now = self.builds.clock.now();
         let record = {
             let mut lanes = self.builds.lanes();
-            let Some(running) = lanes.get_mut(&self.repo).and_then(|l| l.running.as_mut()) else { return };
-            if running.id != *build {
-                return;
+            let Some(running) = lanes.get_mut(&self.repo).and_then(|l| l.find(*build)) else { return };
+            if report.is_none() {
+                running.phase = Some(phase);
+                running.phase_since = Some(now);
             }
-            running.phase = Some(phase);
             running.phases.extend(report);
             running.clone()
         };

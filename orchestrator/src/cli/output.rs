@@ -44,7 +44,15 @@ pub fn short(hash: Option<&str>) -> String {
 
 /// Time since then, in its largest two units at most.
 pub fn ago(then: Timestamp) -> String {
-    let seconds = SystemClock.now().duration_since(then).as_secs().max(0);
+    units(SystemClock.now().duration_since(then).as_secs().max(0))
+}
+
+/// A length of time; short ones with a tenth of a second.
+pub fn lasted(seconds: f64) -> String {
+    if seconds < 60.0 { format!("{seconds:.1}s") } else { units(seconds as i64) }
+}
+
+fn units(seconds: i64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),

@@ -158,6 +158,7 @@ fn bare_spec(name: RepoName, url: String, base: Base) -> RepoSpec {
         image: Recipe {
             base,
             schedule: "*/30 * * * *".into(),
+            timezone: "UTC".into(),
             setup: Vec::new(),
             update: Vec::new(),
             warm: Vec::new(),

@@ -17,6 +17,7 @@ enum Change {
     Snapshot(u128, usize),
     PullRequest(u128, usize),
     Warmup(u128, usize),
+    Cadence(u128),
     Idempotency(u128),
     /// Of the kind with this number.
     Remove(usize, u128),
@@ -24,12 +25,13 @@ enum Change {
 
 const IMAGE: [ImageState; 4] =
     [ImageState::Candidate, ImageState::Current, ImageState::Superseded, ImageState::Removing];
-const BUILD: [BuildState; 5] = [
+const BUILD: [BuildState; 6] = [
     BuildState::Queued,
     BuildState::Running,
     BuildState::Succeeded,
     BuildState::Unchanged,
     BuildState::Failed,
+    BuildState::Superseded,
 ];
 const SNAPSHOT: [SnapshotState; 4] =
     [SnapshotState::Capturing, SnapshotState::Ready, SnapshotState::Failed, SnapshotState::Removing];
@@ -46,6 +48,7 @@ struct Model {
     snapshots: HashMap<SnapshotId, SnapshotRecord>,
     requests: HashMap<PullRequestId, PullRequestRecord>,
     warmups: HashMap<WarmupId, WarmupRecord>,
+    cadences: HashMap<RepoName, CadenceRecord>,
     idempotency: HashMap<String, Idempotency>,
 }
 
@@ -74,7 +77,7 @@ impl Model {
                     tx
                 }
                 Change::Build(n, s) => {
-                    let r = samples::build(n, BUILD[s % 5]);
+                    let r = samples::build(n, BUILD[s % 6]);
                     let tx = tx.build(&r);
                     self.builds.insert(r.id, r);
                     tx
@@ -97,6 +100,12 @@ impl Model {
                     self.warmups.insert(r.id, r);
                     tx
                 }
+                Change::Cadence(n) => {
+                    let r = samples::cadence(n);
+                    let tx = tx.cadence(&r);
+                    self.cadences.insert(r.repo.clone(), r);
+                    tx
+                }
                 Change::Idempotency(n) => {
                     let r = samples::idempotency(n, now);
                     let tx = tx.idempotency(&r);
@@ -110,7 +119,7 @@ impl Model {
     }
 
     fn remove(&mut self, tx: Tx, kind: usize, n: u128, now: jiff::Timestamp) -> Tx {
-        match kind % 8 {
+        match kind % 9 {
             0 => {
                 self.sandboxes.remove(&SandboxId::from_u128(n));
                 tx.remove_sandbox(SandboxId::from_u128(n))
@@ -139,6 +148,10 @@ impl Model {
                 self.warmups.remove(&WarmupId::from_u128(n));
                 tx.remove_warmup(WarmupId::from_u128(n))
             }
+            7 => {
+                self.cadences.remove(&samples::repo(n));
+                tx.remove_cadence(samples::repo(n))
+            }
             _ => {
                 let r = samples::idempotency(n, now);
                 self.idempotency.remove(&r.key);
@@ -166,6 +179,7 @@ impl Model {
             warmups: sorted(self.warmups.values().filter(|r| r.state == WarmupState::Live).cloned(), |r| {
                 r.id
             }),
+            cadences: sorted(self.cadences.values().cloned(), |r| r.repo.clone()),
             idempotency: sorted(self.idempotency.values().cloned(), |r| r.key.clone()),
         }
     }
@@ -177,12 +191,13 @@ fn change() -> impl Strategy<Value = Change> {
         3 => (id(), 0..7usize).prop_map(|(n, s)| Change::Sandbox(n, s)),
         3 => (id(), 0..5usize).prop_map(|(n, s)| Change::Session(n, s)),
         2 => (id(), 0..4usize).prop_map(|(n, s)| Change::Image(n, s)),
-        2 => (id(), 0..5usize).prop_map(|(n, s)| Change::Build(n, s)),
+        2 => (id(), 0..6usize).prop_map(|(n, s)| Change::Build(n, s)),
         2 => (id(), 0..4usize).prop_map(|(n, s)| Change::Snapshot(n, s)),
         2 => (id(), 0..3usize).prop_map(|(n, s)| Change::PullRequest(n, s)),
         2 => (id(), 0..3usize).prop_map(|(n, s)| Change::Warmup(n, s)),
+        1 => id().prop_map(Change::Cadence),
         2 => id().prop_map(Change::Idempotency),
-        2 => (0..8usize, id()).prop_map(|(k, n)| Change::Remove(k, n)),
+        2 => (0..9usize, id()).prop_map(|(k, n)| Change::Remove(k, n)),
     ]
 }
 

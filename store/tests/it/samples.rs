@@ -109,15 +109,35 @@ pub fn build(n: u128, state: BuildState) -> BuildRecord {
         repo: repo(n % 3),
         state,
         trigger: Trigger::Push,
+        by: None,
         phase: Some(Phase::Setup),
+        phase_since: None,
         phases: vec![PhaseReport { phase: Phase::Clone, seconds: 0.1 + n as f64, exit_code: Some(-1) }],
         commit: None,
+        decision: None,
+        parent: None,
+        base_digest: None,
+        fingerprint: None,
         image: None,
+        size: None,
+        warnings: Vec::new(),
+        superseded_by: None,
         created_at: at(n as i64),
         started_at: None,
         ended_at: None,
         deadline: at(100),
         error: None,
+    }
+}
+
+pub fn cadence(n: u128) -> CadenceRecord {
+    CadenceRecord {
+        repo: repo(n),
+        last_tick: Some(at(n as i64)),
+        failures: n as u32,
+        last_failure: Some(at(7)),
+        push: Some(PushNote { commit: commit(n), first: at(8), last: at(9) }),
+        created_at: at(1),
     }
 }
 

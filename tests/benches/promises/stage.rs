@@ -72,6 +72,7 @@ pub fn spec(name: &str, url: String) -> Result<RepoSpec> {
                 include: ["git", "ca-certificates", "python3", "python3-venv"].map(String::from).to_vec(),
             },
             schedule: "0 0 * * *".into(),
+            timezone: "UTC".into(),
             setup: Vec::new(),
             update: Vec::new(),
             warm: Vec::new(),

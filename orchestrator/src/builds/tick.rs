@@ -1,0 +1,256 @@
+//! What causes builds: schedules, pushes, and the look at the branch that both begin with. A look that finds nothing
+//! changed asks the engine nothing and leaves a `verified_at`; the rest is asked for as a build.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::ports::Mirrors;
+use domain::{
+    BuildRecord, BuildState, CommitId, Error, ImageRecord, PushNote, RepoName, RepoSpec, Result, Trigger,
+    wire,
+};
+use image_builder::{Decision, Due, Limits, RepoBuildState};
+use jiff::Timestamp;
+use store::Tx;
+use tracing::{debug, info, warn};
+
+use super::Builds;
+use crate::metrics::OfRepo;
+
+/// A branch to look at.
+struct Look {
+    spec: Arc<RepoSpec>,
+    trigger: Trigger,
+    why: String,
+}
+
+/// What a look found.
+enum Found {
+    /// The image is what a build would make; its row to write.
+    Unchanged(Box<ImageRecord>),
+    /// In words, what there is to do.
+    Work(String),
+}
+
+impl Builds {
+    /// The `image_tick` task: gives up what is overdue, looks at the branches whose time has come.
+    pub async fn tick(self: &Arc<Self>) -> Result<()> {
+        let now = self.clock.now();
+        self.expire(now).await;
+        for look in self.due(now).await? {
+            let me = self.clone();
+            self.tasks.spawn(async move { me.look(look).await });
+        }
+        Ok(())
+    }
+
+    /// Upstream was pushed to. Several pushes in a row are one look, which is taken soon after the last of them.
+    ///
+    /// Errors: `NotFound` for a repo that is not configured; those of the store.
+    pub async fn pushed(&self, repo: &RepoName, commit: &CommitId) -> Result<()> {
+        self.repos.spec(repo)?;
+        let now = self.clock.now();
+        let receipt = {
+            let mut lanes = self.lanes();
+            let cadence = &mut lanes.of(repo, now).cadence;
+            let first = cadence.push.as_ref().map_or(now, |p| p.first);
+            cadence.push = Some(PushNote { commit: commit.clone(), first, last: now });
+            self.store.submit(Tx::new().cadence(cadence))
+        };
+        receipt.await
+    }
+
+    /// Every state has a deadline and a way out (F24, F36).
+    async fn expire(self: &Arc<Self>, now: Timestamp) {
+        let given_up = self.lanes().overdue(now);
+        for record in given_up {
+            let why = format!("it waited for its turn until {} and did not get it", record.deadline);
+            let _ = self.logs.append_line(record.id, &format!("failed: {why}")).await;
+            let _ = self.logs.finish(record.id).await;
+            let ended = BuildRecord {
+                state: BuildState::Failed,
+                error: Some(why.clone()),
+                ended_at: Some(now),
+                ..record
+            };
+            warn!(repo = %ended.repo, build = %ended.id, why, "build failed");
+            self.metrics.build_ended(&ended.repo, ended.state);
+            if let Err(e) = self.store.commit(Tx::new().build(&ended)).await {
+                warn!(build = %ended.id, error = %e.chain(), "could not record the end of a build");
+            }
+        }
+    }
+
+    /// The looks that are due. Which ticks and pushes they answer is written before they begin.
+    async fn due(&self, now: Timestamp) -> Result<Vec<Look>> {
+        let mut looks = Vec::new();
+        let mut before = Vec::new();
+        let mut tx = Tx::new();
+        let receipt = {
+            let mut lanes = self.lanes();
+            for spec in self.repos.all() {
+                let current = self.repos.current_image(&spec.name);
+                let lane = lanes.of(&spec.name, now);
+                let cadence = lane.cadence.clone();
+                let look = match pushed(now, lane) {
+                    Some(why) => Some((Trigger::Push, why)),
+                    None => scheduled(now, lane, &spec, current.as_ref(), &self.metrics),
+                };
+                let Some((trigger, why)) = look else { continue };
+                lane.looking = true;
+                tx = tx.cadence(&lane.cadence);
+                before.push(cadence);
+                looks.push(Look { spec, trigger, why });
+            }
+            self.store.submit(tx)
+        };
+        if let Err(e) = receipt.await {
+            // Nothing is answered that is not written: all of it is due again.
+            let mut lanes = self.lanes();
+            for cadence in before {
+                let lane = lanes.of(&cadence.repo.clone(), now);
+                lane.looking = false;
+                // A push that came in between is newer than what is put back.
+                let push = lane.cadence.push.take().or(cadence.push.clone());
+                lane.cadence = domain::CadenceRecord { push, ..cadence };
+            }
+            return Err(e);
+        }
+        Ok(looks)
+    }
+
+    /// Looks at a branch and asks for a build where there is something to do.
+    async fn look(self: Arc<Self>, look: Look) {
+        let Look { spec, trigger, why } = look;
+        let _over = Looked(&self, spec.name.clone());
+        let _turn = tokio::select! {
+            turn = self.looks.clone().acquire_owned() => turn,
+            () = self.stop.cancelled() => return,
+        };
+        let found = tokio::select! {
+            found = self.examine(&spec) => found,
+            () = self.stop.cancelled() => return,
+        };
+        let work = match found {
+            Ok(Found::Unchanged(row)) => {
+                debug!(repo = %spec.name, why, "looked at the branch: nothing changed");
+                return self.verified(*row).await;
+            }
+            Ok(Found::Work(what)) => what,
+            // The build meets the same trouble, says so in its record and counts it.
+            Err(e) => e.chain(),
+        };
+        info!(repo = %spec.name, trigger = trigger.as_str(), why, work, "build due");
+        if let Err(e) = self.request(&spec, trigger).await {
+            warn!(repo = %spec.name, error = %e.chain(), "could not ask for a build");
+        }
+    }
+
+    /// Compares the branch with the current image. Asks upstream for the tip, and the engine nothing: the base is
+    /// taken to be the one that the image was made from, which a full build resolves anew after `max_age`.
+    async fn examine(&self, spec: &RepoSpec) -> Result<Found> {
+        let Some(current) = self.repos.current_image(&spec.name) else {
+            return Ok(Found::Work("there is no image".into()));
+        };
+        let failures = self.lanes().get(&spec.name).map_or(0, |l| l.cadence.failures);
+        if failures > 0 {
+            return Ok(Found::Work(format!("{failures} builds failed in a row")));
+        }
+        let limit = Limits::default().resolve;
+        let tip = tokio::time::timeout(limit, resolve(&*self.mirrors, spec));
+        let tip = tip.await.unwrap_or_else(|_| Err(late(spec, limit)))?;
+        let certificates = super::read_certificates(spec).await?;
+        let fingerprint =
+            image_builder::fingerprint(spec, &current.base_digest, &certificates, wire::PROTOCOL);
+        let now = self.clock.now();
+        match image_builder::decide(now, spec, &tip, &fingerprint, Some(&current), 0) {
+            Decision::Unchanged => Ok(Found::Unchanged(Box::new(image_builder::verified(now, &current)))),
+            decision => Ok(Found::Work(decision.to_string())),
+        }
+    }
+
+    async fn verified(&self, row: ImageRecord) {
+        // It may have been replaced meanwhile; an older row must not come back.
+        let still = self.repos.current_image(&row.repo).is_some_and(|i| i.id == row.id);
+        if !still {
+            return;
+        }
+        if let Err(e) = self.store.commit(Tx::new().image(&row)).await {
+            return warn!(repo = %row.repo, error = %e.chain(), "could not record that an image was verified");
+        }
+        self.metrics.build_ended(&row.repo, BuildState::Unchanged);
+        self.repos.put_images(&[row]);
+    }
+
+    /// The gauges of a repo's image, as the records have it.
+    pub fn measure(&self) {
+        for spec in self.repos.all() {
+            let Some(image) = self.repos.current_image(&spec.name) else { continue };
+            let label = OfRepo { repo: spec.name.to_string() };
+            let seconds = image.verified_at.as_millisecond() as f64 / 1000.0;
+            self.metrics.image_last_success.get_or_create(&label).set(seconds);
+        }
+    }
+}
+
+/// The look is over, however it ended.
+struct Looked<'a>(&'a Builds, RepoName);
+
+impl Drop for Looked<'_> {
+    fn drop(&mut self) {
+        if let Some(lane) = self.0.lanes().get_mut(&self.1) {
+            lane.looking = false;
+        }
+    }
+}
+
+/// Takes a push that was heard of, if it is time to look.
+fn pushed(now: Timestamp, lane: &mut super::Lane) -> Option<String> {
+    if lane.looking {
+        return None;
+    }
+    let push = lane.cadence.push.take_if(|p| image_builder::push_due(now, p))?;
+    let running = lane.running.as_ref().and_then(|r| r.record.commit.as_ref());
+    if running == Some(&push.commit) {
+        // It is being built already.
+        return None;
+    }
+    Some(format!("{} was pushed", push.commit.short()))
+}
+
+/// Takes the tick of a repo's schedule, if its time has come.
+fn scheduled(
+    now: Timestamp,
+    lane: &mut super::Lane,
+    spec: &RepoSpec,
+    current: Option<&ImageRecord>,
+    metrics: &crate::metrics::Metrics,
+) -> Option<(Trigger, String)> {
+    let state = RepoBuildState::of(&lane.cadence.clone(), current, lane.is_busy());
+    let due = lane.schedule(spec).and_then(|schedule| image_builder::due(now, spec, schedule, &state));
+    match due {
+        Ok(Due::Now(tick)) => {
+            lane.cadence.last_tick = Some(tick.at);
+            if tick.missed > 0 {
+                metrics.ticks_missed(&spec.name, tick.missed);
+            }
+            Some((tick.trigger, tick.why))
+        }
+        Ok(Due::Later { .. } | Due::Running) => None,
+        Err(e) => {
+            warn!(repo = %spec.name, error = %e.chain(), "a schedule can't be read");
+            None
+        }
+    }
+}
+
+/// Brings the mirror up to date and answers the tip of the repo's branch.
+pub(super) async fn resolve(mirrors: &dyn Mirrors, spec: &RepoSpec) -> Result<CommitId> {
+    mirrors.refresh(&spec.name).await?;
+    let tip = mirrors.tip(&spec.name, &spec.branch).await?;
+    tip.ok_or_else(|| Error::not_found(format!("branch `{}` does not exist in {}", spec.branch, spec.name)))
+}
+
+fn late(spec: &RepoSpec, limit: Duration) -> Error {
+    Error::timeout(format!("resolve the tip of {}: no answer within {limit:?}", spec.branch))
+}
