@@ -1,15 +1,16 @@
-//! The output of each build: one plain file, followed while it is written.
+//! The output of each build: one plain file, followed while it is written, packed when it is complete.
 //!
 //! A log is open from [`BuildLogs::begin`] to [`BuildLogs::finish`]; one that is not open is complete, so that after
-//! a restart nobody waits for a build that no longer runs. A file holds at most [`CUT_LIMIT`] bytes, then a line that
+//! a restart nobody waits for a build that no longer runs. Offsets are those of the text, packed or not. A file holds at most [`CUT_LIMIT`] bytes, then a line that
 //! says it was cut, and, once finished, the last of what was left out: the end is what tells why a build failed.
 //! Output goes to the kernel and is not synced: a loss of power may cost the last seconds.
+
+mod packed;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +21,7 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
 
 use crate::{failure, files};
+use packed::Lies;
 
 /// Bytes of output that are kept of one build from its beginning.
 pub const CUT_LIMIT: u64 = 16 * 1024 * 1024;
@@ -81,6 +83,7 @@ impl BuildLogs {
     pub fn with_limit(dir: &Path, limit: u64) -> Result<Self> {
         let dir = dir.join("builds");
         files::private_dir(&dir)?;
+        packed::sweep(&dir)?;
         Ok(Self(Arc::new(Inner { dir, limit, open: Mutex::default() })))
     }
 
@@ -90,6 +93,7 @@ impl BuildLogs {
         let me = self.clone();
         blocking("open a build's log", move || {
             if let Entry::Vacant(place) = me.0.open().entry(build) {
+                packed::unpack(&me.0.path(build))?;
                 let file = files::private_file(&me.0.path(build))?;
                 let len =
                     file.metadata().map_err(|e| failure::io(format!("open the log of {build}"), e))?.len();
@@ -127,16 +131,20 @@ impl BuildLogs {
         self.append(build, format!("{line}\n")).await
     }
 
-    /// Completes the log; its followers read to the end and end, also where writing the end fails. A log that is not
-    /// open is complete.
+    /// Completes the log and packs it; its followers read to the end and end, also where writing the end fails. A log
+    /// that is not open is complete, and is packed where an earlier process left it plain.
     pub async fn finish(&self, build: BuildId) -> Result<()> {
-        let Some(open) = self.0.open().remove(&build) else { return Ok(()) };
+        let open = self.0.open().remove(&build);
+        let path = self.0.path(build);
         blocking("finish a build's log", move || {
-            let mut writing = open.writing();
-            let result = writing.finish();
-            let len = writing.len;
-            open.progress.send_replace(Progress { len, finished: true });
-            result.map_err(|e| failure::io(format!("finish the log of {build}"), e))
+            if let Some(open) = open {
+                let mut writing = open.writing();
+                let result = writing.finish();
+                let len = writing.len;
+                open.progress.send_replace(Progress { len, finished: true });
+                result.map_err(|e| failure::io(format!("finish the log of {build}"), e))?;
+            }
+            packed::pack(&path)
         })
         .await
     }
@@ -154,9 +162,9 @@ impl BuildLogs {
         let path = self.0.path(build);
         blocking("read a build's log", move || {
             let failed = |e| failure::io(format!("read the log of {build}"), e);
-            let file = File::open(&path).map_err(failed)?;
-            let rest = file.metadata().map_err(failed)?.len().saturating_sub(from);
-            read_at(&file, from, rest.min(limit as u64) as usize).map_err(failed)
+            let missing = || Error::not_found(format!("there is no log of {build}"));
+            let log = Lies::open(&path).map_err(failed)?.ok_or_else(missing)?;
+            log.len().and_then(|len| log.read(from, len, limit)).map_err(failed)
         })
         .await
     }
@@ -168,12 +176,12 @@ impl BuildLogs {
             path: PathBuf,
             build: BuildId,
             progress: Option<watch::Receiver<Progress>>,
-            file: Option<Arc<File>>,
+            log: Option<Lies>,
             at: u64,
         }
         // Looked up now and not at the first poll, so that a log finished in between is still read to its end.
         let progress = self.0.find(build).map(|open| open.progress.subscribe());
-        let follower = Follower { path: self.0.path(build), build, progress, file: None, at: from };
+        let follower = Follower { path: self.0.path(build), build, progress, log: None, at: from };
         stream::try_unfold(follower, |mut me| async move {
             loop {
                 let known = me.progress.as_mut().map(|p| {
@@ -181,30 +189,28 @@ impl BuildLogs {
                     let now = *p.borrow_and_update();
                     Progress { len: now.len, finished: now.finished || gone }
                 });
-                let (path, file, at, build) = (me.path.clone(), me.file.take(), me.at, me.build);
-                let (file, chunk) = blocking("read a build's log", move || {
-                    let failed = |e| failure::io(format!("read the log of {build}"), e);
-                    let file = match file {
-                        Some(file) => file,
-                        None => match File::open(&path) {
-                            Ok(file) => Arc::new(file),
-                            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                                return Ok((None, Bytes::new()));
-                            }
-                            Err(e) => return Err(failed(e)),
-                        },
+                let (path, log, at, build) = (me.path.clone(), me.log.take(), me.at, me.build);
+                let (log, chunk) = blocking("read a build's log", move || {
+                    let read = || -> std::io::Result<(Option<Lies>, Bytes)> {
+                        let log = match log {
+                            Some(log) => log,
+                            None => match Lies::open(&path)? {
+                                Some(log) => log,
+                                None => return Ok((None, Bytes::new())),
+                            },
+                        };
+                        let len = match known {
+                            // Only what was announced: a failed write is taken back.
+                            Some(known) => known.len,
+                            None => log.len()?,
+                        };
+                        let chunk = log.read(at, len, CHUNK)?;
+                        Ok((Some(log), chunk))
                     };
-                    let len = match known {
-                        // Only what was announced: a failed write is taken back.
-                        Some(known) => known.len,
-                        None => file.metadata().map_err(failed)?.len(),
-                    };
-                    let chunk = read_at(&file, at, len.saturating_sub(at).min(CHUNK as u64) as usize)
-                        .map_err(failed)?;
-                    Ok((Some(file), chunk))
+                    read().map_err(|e| failure::io(format!("read the log of {build}"), e))
                 })
                 .await?;
-                me.file = file;
+                me.log = log;
                 if !chunk.is_empty() {
                     me.at += chunk.len() as u64;
                     return Ok(Some((chunk, me)));
@@ -233,14 +239,9 @@ impl BuildLogs {
                 Some(tail) => Bytes::from(tail),
                 None => {
                     let failed = |e| failure::io(format!("read the log of {build}"), e);
-                    let file = match File::open(&path) {
-                        Ok(file) => file,
-                        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
-                        Err(e) => return Err(failed(e)),
-                    };
-                    let len = file.metadata().map_err(failed)?.len();
-                    let from = len.saturating_sub(TAIL as u64);
-                    read_at(&file, from, (len - from) as usize).map_err(failed)?
+                    let Some(log) = Lies::open(&path).map_err(failed)? else { return Ok(String::new()) };
+                    let len = log.len().map_err(failed)?;
+                    log.read(len.saturating_sub(TAIL as u64), len, TAIL).map_err(failed)?
                 }
             };
             let text = String::from_utf8_lossy(&bytes);
@@ -255,7 +256,9 @@ impl BuildLogs {
         let me = self.clone();
         blocking("remove a build's log", move || {
             me.0.open().remove(&build);
-            files::remove(&me.0.path(build))
+            let plain = me.0.path(build);
+            files::remove(&packed::packed_path(&plain))?;
+            files::remove(&plain)
         })
         .await
     }
@@ -342,21 +345,6 @@ impl Writing {
         }
         written
     }
-}
-
-fn read_at(file: &File, from: u64, len: usize) -> std::io::Result<Bytes> {
-    let mut bytes = vec![0; len];
-    let mut filled = 0;
-    while filled < len {
-        match file.read_at(&mut bytes[filled..], from + filled as u64) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    bytes.truncate(filled);
-    Ok(bytes.into())
 }
 
 async fn blocking<T: Send + 'static>(

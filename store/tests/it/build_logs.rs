@@ -119,6 +119,49 @@ async fn one_append_over_the_limit_loses_nothing_that_the_end_can_hold() {
     assert_eq!(text, "abc\n[hotbed: cut here: the log has more than 10 bytes]\n0123456789abc\nend\n");
 }
 
+/// A complete log is packed: a fraction of its size, its offsets as they were; one that a crash left plain is packed
+/// when somebody finishes it.
+#[tokio::test]
+async fn complete_logs_are_packed() {
+    let (dir, logs) = logs();
+    let files = || {
+        let names = std::fs::read_dir(dir.path().join("builds")).unwrap();
+        let mut names: Vec<_> = names.map(|e| e.unwrap()).collect();
+        names.sort_by_key(|e| e.file_name());
+        let name = |e: &std::fs::DirEntry| e.file_name().into_string().unwrap();
+        names.iter().map(|e| (name(e), e.metadata().unwrap().len())).collect::<Vec<_>>()
+    };
+    logs.begin(BUILD).await.unwrap();
+    let text: String = (0..50_000).map(|n| format!("compiling unit {n} of many\n")).collect();
+    logs.append(BUILD, text.clone()).await.unwrap();
+    // One follower has the plain file open, one comes before the end and reads after it.
+    let mut early = logs.follow(BUILD, 0);
+    let first = early.next().await.unwrap().unwrap();
+    let late = logs.follow(BUILD, 1000);
+    logs.finish(BUILD).await.unwrap();
+    let rest: Vec<u8> = early.map(|c| c.unwrap().to_vec()).concat().await;
+    assert_eq!([&first[..], &rest].concat(), text.as_bytes());
+    let late: Vec<u8> = late.map(|c| c.unwrap().to_vec()).concat().await;
+    assert_eq!(late, &text.as_bytes()[1000..]);
+    let [(name, size)] = &files()[..] else { panic!("{:?}", files()) };
+    assert!(name.ends_with(".log.gz") && *size < text.len() as u64 / 5, "{name}: {size}");
+    assert_eq!(logs.read(BUILD, 123_456, 50).await.unwrap(), &text.as_bytes()[123_456..123_506]);
+    assert_eq!(logs.tail(BUILD, 1).await.unwrap(), "compiling unit 49999 of many");
+
+    // A process that dies leaves a plain one, or half a packed one beside it.
+    logs.begin(BUILD).await.unwrap();
+    logs.append_line(BUILD, "and one more").await.unwrap();
+    std::fs::write(dir.path().join(format!("builds/{BUILD}.log.gz.new")), "half").unwrap();
+    let again = BuildLogs::open(dir.path()).unwrap();
+    assert_eq!(files().len(), 1, "{:?}", files());
+    assert_eq!(again.tail(BUILD, 1).await.unwrap(), "and one more");
+    again.finish(BUILD).await.unwrap();
+    assert!(files()[0].0.ends_with(".log.gz"), "{:?}", files());
+    assert_eq!(collect(&again, text.len() as u64).await.unwrap(), b"and one more\n");
+    again.remove(BUILD).await.unwrap();
+    assert_eq!(files(), []);
+}
+
 #[tokio::test]
 async fn removal_ends_followers() {
     let (dir, logs) = logs();
