@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use domain::wire::{
-    AgentError, AgentInfo, Bind, Boot, ExecRequest, ExecStatus, PROTOCOL, Quiesce, SetGate, Signal,
-    SyncRequest, TermSize,
+    AgentError, AgentInfo, Bind, Boot, ExecRequest, ExecStatus, PROTOCOL, PortState, Quiesce, SetGate,
+    Signal, SyncRequest, TermSize,
 };
 use domain::{Error, ErrorKind, ExecId, Result};
 use http::{Method, Request, Response, StatusCode};
@@ -21,6 +22,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::{Frame, Incoming};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::boot::VERSION;
@@ -30,9 +32,12 @@ use crate::gate::Gate;
 use crate::quiesce;
 use crate::spawn::Processes;
 use crate::sync;
+use crate::users::{self, User};
 
 /// Longest JSON body, in bytes.
 const MAX_JSON: usize = 4 * 1024 * 1024;
+/// A loopback that has not answered by then has a full queue.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Pieces of a streamed answer that wait for the connection.
 const QUEUED: usize = 2;
 
@@ -97,12 +102,17 @@ impl App {
     }
 
     /// The environment of one command. Later layers win: image, boot, session, request.
-    fn command_env(&self, request: &ExecRequest) -> BTreeMap<String, String> {
+    fn command_env(&self, request: &ExecRequest, user: Option<&User>) -> BTreeMap<String, String> {
         let mut env = self.env.clone();
         let mut set = |name: &str, value: &str| {
             env.insert(name.to_owned(), value.to_owned());
         };
-        if !self.gate.is_open() {
+        if let Some(user) = user {
+            set("HOME", &user.home);
+            set("USER", &user.name);
+            set("LOGNAME", &user.name);
+        }
+        if !self.gate.is_open() && !request.ungated {
             // `git status` and its like would wait for the gate only to write down what they learned.
             set("GIT_OPTIONAL_LOCKS", "0");
         }
@@ -134,7 +144,9 @@ impl App {
             None if self.workspace.is_dir() => self.workspace.clone(),
             None => PathBuf::from("/"),
         };
-        self.execs.start(request, &self.command_env(request), &cwd, &self.processes, &self.gate)
+        let user = request.user.as_deref().map(users::find).transpose()?;
+        let env = self.command_env(request, user.as_ref());
+        self.execs.start(request, &env, &cwd, user.as_ref(), &self.processes, &self.gate)
     }
 
     /// Waits at the gate before the agent itself changes `path`.
@@ -330,8 +342,24 @@ async fn route(app: Rc<App>, request: Request<Incoming>) -> Result<Answer, Failu
             let dir = files::absolute(&app.workspace, query.get("path").unwrap_or("."))?;
             json(&files::list(dir).await?)
         }
+        ["v1", "port"] if get => {
+            let port = query.number("port")?.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
+            let port = port.ok_or_else(|| Error::invalid("`port` is not a port: expected 1 to 65535"))?;
+            json(&PortState { open: takes_connections(port).await })
+        }
         _ => Err(unknown(&head.method, &path)),
     }
+}
+
+/// Whether anything on the loopback, of either family, takes a connection now.
+async fn takes_connections(port: u16) -> bool {
+    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        let connected = TcpStream::connect((address, port));
+        if matches!(tokio::time::timeout(CONNECT_LIMIT, connected).await, Ok(Ok(_))) {
+            return true;
+        }
+    }
+    false
 }
 
 fn unknown(method: &Method, path: &str) -> Failure {

@@ -25,6 +25,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::gate::Gate;
 use crate::pipes::{empty_input, into_child, out_of_child, read_chunk, watched};
 use crate::spawn::{Child, Command, Ended, Processes, group_lives, signal_group};
+use crate::users::User;
 use log::Log;
 
 /// Silence after the end of a command, with its pipes still open, that counts as the end of its output.
@@ -261,6 +262,7 @@ impl Execs {
         request: &ExecRequest,
         env: &BTreeMap<String, String>,
         cwd: &Path,
+        user: Option<&User>,
         processes: &Processes,
         gate: &Gate,
     ) -> Result<Rc<Exec>> {
@@ -277,7 +279,8 @@ impl Execs {
             stdout: streams.child_out.as_fd(),
             stderr: streams.child_err.as_ref().unwrap_or(&streams.child_out).as_fd(),
             terminal: request.tty.is_some(),
-            gate: (!gate.is_open()).then_some(gate),
+            gate: (!gate.is_open() && !request.ungated).then_some(gate),
+            user,
         })?;
         let Child { pid, started, ended } = child;
         let exec = Rc::new(Exec {

@@ -17,3 +17,4 @@ pub mod relay;
 pub mod run;
 pub mod spawn;
 pub mod sync;
+pub mod users;

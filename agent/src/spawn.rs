@@ -17,6 +17,7 @@ use domain::{Error, Result};
 use tokio::sync::oneshot;
 
 use crate::gate::{Gate, Installer};
+use crate::users::User;
 
 /// What to start.
 pub struct Command<'a> {
@@ -31,6 +32,8 @@ pub struct Command<'a> {
     pub terminal: bool,
     /// Make it wait here before it changes the workspace.
     pub gate: Option<&'a Gate>,
+    /// Become this account first.
+    pub user: Option<&'a User>,
 }
 
 /// How a child ended.
@@ -166,6 +169,7 @@ enum Step {
     Terminal,
     Descriptors,
     Directory,
+    User,
     Filter,
     Exec,
 }
@@ -180,10 +184,18 @@ struct Plan {
     cwd: CString,
     fds: [c_int; 3],
     terminal: bool,
+    user: Option<Account>,
     installer: *const Installer,
     failed_step: c_int,
     failed_errno: c_int,
     _strings: Vec<CString>,
+}
+
+/// The numbers of a [`User`].
+struct Account {
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
 }
 
 fn c_string(what: &str, text: impl Into<Vec<u8>>) -> Result<CString> {
@@ -226,6 +238,7 @@ impl Plan {
             cwd: c_string("cwd", command.cwd.as_os_str().as_encoded_bytes())?,
             fds: [command.stdin.as_raw_fd(), command.stdout.as_raw_fd(), command.stderr.as_raw_fd()],
             terminal: command.terminal,
+            user: command.user.map(|u| Account { uid: u.uid, gid: u.gid, groups: u.groups.clone() }),
             installer: std::ptr::null(),
             failed_step: Step::None as c_int,
             failed_errno: 0,
@@ -268,6 +281,9 @@ impl Plan {
                 libc::ENOMEM | libc::EAGAIN => Error::exhausted(format!("run `{program}`")).caused_by(cause),
                 _ => Error::invalid(format!("run `{program}`")).caused_by(cause),
             }
+        } else if step == Step::User as c_int {
+            let user = command.user.map_or("", |u| u.name.as_str());
+            Error::permanent(format!("become the user `{user}`")).caused_by(cause)
         } else if step == Step::Filter as c_int {
             Error::permanent("install the write gate: seccomp user notification is not to be had here")
                 .caused_by(cause)
@@ -315,6 +331,16 @@ unsafe fn prepare_and_exec(plan: &mut Plan) -> (Step, c_int) {
         default.sa_sigaction = libc::SIG_DFL;
         for signal in 1..65 {
             libc::sigaction(signal, &default, std::ptr::null_mut());
+        }
+        if let Some(account) = &plan.user {
+            // Bare system calls: the C library's own would change all threads of the memory that we share.
+            let groups = (account.groups.len(), account.groups.as_ptr());
+            if libc::syscall(libc::SYS_setgroups, groups.0, groups.1) < 0
+                || libc::syscall(libc::SYS_setresgid, account.gid, account.gid, account.gid) < 0
+                || libc::syscall(libc::SYS_setresuid, account.uid, account.uid, account.uid) < 0
+            {
+                return (Step::User, errno());
+            }
         }
         if !plan.installer.is_null()
             && let Err(errno) = (*plan.installer).install()

@@ -343,6 +343,7 @@ impl Run<'_> {
             stderr: err_write.as_fd(),
             terminal: false,
             gate: None,
+            user: None,
         })?;
         drop((out_write, err_write));
         let pid = child.pid;

@@ -179,6 +179,11 @@ impl<'a> Checker<'a> {
             );
             self.problem(at, "image.base", problem);
         }
+        if *whole {
+            for (key, problem) in image.phases().problems() {
+                self.problem(at, &format!("image.{key}"), problem);
+            }
+        }
         for path in image.ca_certificates.iter().enumerate() {
             self.certificate(at, "image.ca_certificates", path);
         }
@@ -449,7 +454,6 @@ impl<'a> Checker<'a> {
 
     /// `None` where something is missing; that is a problem already.
     fn spec(&self, file: &File, repo: &RepoSection) -> Option<RepoSpec> {
-        let commands = |list: &[crate::values::Command]| list.iter().map(|c| c.0.clone()).collect();
         let image = &repo.image;
         let base = match image.base.as_ref()? {
             BaseSection::Reference(reference) => Base::Reference(reference.0.clone()),
@@ -474,10 +478,7 @@ impl<'a> Checker<'a> {
                 base,
                 schedule: image.schedule.as_str().to_owned(),
                 timezone: image.timezone.to_string(),
-                setup: commands(&image.setup),
-                update: commands(&image.update),
-                warm: commands(&image.warm),
-                verify: image.verify.as_ref().map(|c| c.0.clone()),
+                phases: image.phases().phases(),
                 max_age: image.max_age.0,
                 keep: image.keep,
                 env: image.env.0.clone(),

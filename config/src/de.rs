@@ -153,6 +153,25 @@ impl de::Error for Fault {
         Self::new(Kind::Value, Reason { message, expected, help, sensitive: flag == "sensitive" })
     }
 
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        use de::Unexpected as U;
+        let found = match found {
+            U::Bool(b) => format!("the boolean `{b}`"),
+            U::Signed(n) => format!("the number `{n}`"),
+            U::Float(n) => format!("the number `{n}`"),
+            U::Str(s) => format!("the text `{}`", clip(s)),
+            U::Seq => "a list".into(),
+            U::Map => "a mapping".into(),
+            other => other.to_string(),
+        };
+        let mut reason =
+            Reason::new(format!("expected {expected}, found {found}")).expected(expected.to_string());
+        if found == "a mapping" && reason.expected.contains("list") {
+            reason = reason.help("write it as `[ { … } ]`");
+        }
+        Self::custom(reason)
+    }
+
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         let mut reason = Reason::new(format!("unknown key `{}`", clip(field))).expected(one_of(expected));
         if field == "<<" {

@@ -13,6 +13,7 @@ mod de;
 mod diff;
 mod error;
 mod pem;
+mod phases;
 mod reference;
 mod schema;
 mod sections;

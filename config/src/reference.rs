@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use crate::de::keys_of;
+use crate::phases::CommandSection;
 use crate::schema::schema;
 use crate::sections;
 
@@ -84,7 +85,13 @@ pub(crate) fn sections() -> Vec<Section> {
             "image",
             "repos[].image",
             keys_of::<sections::ImageSection>(),
-            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base: debian:bookworm\n      schedule: \"0 3 * * mon-fri\"\n      timezone: Europe/Berlin\n      setup: [ \"pip install -e .[dev]\" ]\n      update: [ \"pip install -e .[dev]\" ]\n      warm: [ \"pytest -q -x || true\" ]\n      verify: \"python -c 'import api'\"\n      env: { LANG: C.UTF-8 }\n",
+            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base: debian:bookworm\n      schedule: \"0 3 * * mon-fri\"\n      timezone: Europe/Berlin\n      setup: [ \"pip install -e .[dev]\" ]\n      update: [ \"pip install -e .[dev]\" ]\n      warm: [ \"pytest -q -x\" ]\n      verify: \"python -c 'import api'\"\n      env: { LANG: C.UTF-8 }\n",
+        ),
+        section(
+            "command",
+            "repos[].image.setup[]",
+            keys_of::<CommandSection>(),
+            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base: debian:bookworm\n      setup:\n        - apt-get install -y --no-install-recommends postgresql\n        - { run: createdb api, user: postgres, timeout: 2m }\n        - { run: npm ci, workdir: web, env: { CI: \"1\" } }\n      warm:\n        - { run: npm test, workdir: web, required: true }\n",
         ),
         section(
             "base",
@@ -222,7 +229,7 @@ fn kind(schema: &Value, root: &Value) -> String {
             None => def.to_owned(),
         };
     }
-    if let Some(options) = schema["oneOf"].as_array() {
+    if let Some(options) = schema["oneOf"].as_array().or(schema["anyOf"].as_array()) {
         let all: Vec<String> = options.iter().map(|o| form(o, root)).collect();
         return all.join(" or ");
     }

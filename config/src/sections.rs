@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Serialize};
 
+use crate::phases::{PhaseKeys, PhaseSection};
 use crate::values::{
-    BranchName, BranchPattern, ByteSize, Command, Cpus, Days, DockerHost, Env, FilePath, GitUrl, HostPattern,
-    Hours, HttpUrl, ImageReference, ListenAddress, NetworkName, PackageName, Period, Rate, Repo, RuntimeName,
+    BranchName, BranchPattern, ByteSize, Cpus, Days, DockerHost, Env, FilePath, GitUrl, HostPattern, Hours,
+    HttpUrl, ImageReference, ListenAddress, NetworkName, PackageName, Period, Rate, Repo, RuntimeName,
     Schedule, SecretRef, SetName, Suite, Workspace, Zone, parse,
 };
 
@@ -261,21 +262,20 @@ pub(crate) struct ImageSection {
     pub schedule: Schedule,
     /// The time zone that the schedule is meant in.
     pub timezone: Zone,
-    /// Shell commands of a full build, in the workspace; the first failure fails the build.
-    pub setup: Vec<Command>,
-    /// Shell commands of a rebuild from the current image.
-    pub update: Vec<Command>,
-    /// Shell commands that fill caches; a failure is recorded and not fatal.
-    pub warm: Vec<Command>,
-    /// A shell command that must succeed in a sandbox booted from the new image.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub verify: Option<Command>,
+    /// Run on a full build, after the clone; the first failure fails the build.
+    pub setup: PhaseSection,
+    /// Run on every build; make them safe to repeat. On a full build, one that `setup` has in the same words is left out.
+    pub update: PhaseSection,
+    /// Fill caches: the first build and test run. A failure is recorded; it fails the build where the command is `required`.
+    pub warm: PhaseSection,
+    /// Must succeed in a sandbox booted from the new image.
+    pub verify: PhaseSection,
     /// An image older than this is rebuilt even when nothing changed.
     pub max_age: Period,
     /// How many images to keep, the current one included.
     #[schemars(range(min = 1))]
     pub keep: u32,
-    /// The longest that one step may take.
+    /// The longest that one command may take that has no `timeout` of its own.
     pub step_timeout: Period,
     /// Environment of build steps and of what runs for sessions. It ends up in images: not for secrets.
     pub env: Env,
@@ -289,16 +289,22 @@ impl Default for ImageSection {
             base: None,
             schedule: written("*/30 * * * *"),
             timezone: Zone::default(),
-            setup: Vec::new(),
-            update: Vec::new(),
-            warm: Vec::new(),
-            verify: None,
+            setup: PhaseSection::default(),
+            update: PhaseSection::default(),
+            warm: PhaseSection::default(),
+            verify: PhaseSection::default(),
             max_age: Period::hours(24),
             keep: 3,
             step_timeout: Period::minutes(30),
             env: Env::default(),
             ca_certificates: Vec::new(),
         }
+    }
+}
+
+impl ImageSection {
+    pub fn phases(&self) -> PhaseKeys<'_> {
+        PhaseKeys { setup: &self.setup, update: &self.update, warm: &self.warm, verify: &self.verify }
     }
 }
 

@@ -8,8 +8,8 @@ mod time;
 
 pub use name::SecretRef;
 pub(crate) use name::{
-    BranchName, BranchPattern, Command, Env, FilePath, ImageReference, NetworkName, PackageName, Repo,
-    RuntimeName, SetName, Suite, Workspace,
+    Account, BranchName, BranchPattern, Directory, Env, FilePath, ImageReference, NetworkName, PackageName,
+    Repo, RuntimeName, SetName, Shell, Suite, Workspace,
 };
 pub use net::ListenAddress;
 pub(crate) use net::{DockerHost, GitUrl, HostPattern, HttpUrl};

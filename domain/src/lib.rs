@@ -4,10 +4,12 @@
 
 mod clock;
 mod error;
+mod glob;
 mod ids;
 mod image;
 mod names;
 pub mod ports;
+mod recipe;
 pub mod redact;
 mod sandbox;
 mod session;
@@ -18,6 +20,7 @@ pub mod wire;
 
 pub use clock::{Clock, SharedClock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
+pub use glob::glob_matches;
 pub use ids::{
     BuildId, ExecId, ImageId, InstanceId, ParseIdError, PullRequestId, SandboxId, SessionId, SnapshotId,
     WarmupId,
@@ -26,6 +29,7 @@ pub use image::{
     BuildRecord, BuildState, CadenceRecord, ImageRecord, ImageState, Phase, PhaseReport, PushNote, Trigger,
 };
 pub use names::{Branch, CommitId, Digest, NameError, RepoName};
+pub use recipe::{Command, IMAGE_NOTE, ImageNote, Phases, Ready, Service};
 pub use sandbox::{Purpose, SandboxEvent, SandboxRecord, SandboxState};
 pub use session::{
     EndReason, ExecRef, Launch, PullRequestRecord, PullRequestState, SessionEvent, SessionRecord,

@@ -213,6 +213,9 @@ pub trait AgentLink: Send + Sync + Debug {
     async fn delete_file(&self, path: &str, gate_wait_ms: u64) -> Result<()>;
     async fn list_dir(&self, path: &str) -> Result<Vec<DirEntry>>;
 
+    /// Whether a TCP port of the sandbox takes connections on its loopback.
+    async fn port_open(&self, port: u16) -> Result<bool>;
+
     async fn quiesce(&self, quiesce: &Quiesce) -> Result<()>;
 }
 

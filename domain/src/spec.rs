@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Branch, RepoName};
+use crate::{Branch, Phases, RepoName};
 
 /// A configured repository: its recipe, pool policy and limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,14 +34,8 @@ pub struct Recipe {
     pub schedule: String,
     /// The IANA time zone that the schedule is meant in.
     pub timezone: String,
-    /// Shell commands run in the workspace on a full build; the first failure fails the build.
-    pub setup: Vec<String>,
-    /// Shell commands run on a rebuild from the current image.
-    pub update: Vec<String>,
-    /// Shell commands that fill caches; a failure is recorded and not fatal.
-    pub warm: Vec<String>,
-    /// A shell command that must succeed in a sandbox booted from the new image.
-    pub verify: Option<String>,
+    /// What runs in builds, at starts and in sessions.
+    pub phases: Phases,
     /// An image older than this is rebuilt even when nothing changed.
     pub max_age: Duration,
     /// How many images to keep, the current one included; at least 1.
@@ -50,8 +44,25 @@ pub struct Recipe {
     pub env: BTreeMap<String, String>,
     /// PEM files that go into the image's trust store.
     pub ca_certificates: Vec<PathBuf>,
-    /// The longest one step may take.
+    /// The longest one command may take that says nothing else.
     pub step_timeout: Duration,
+}
+
+impl Recipe {
+    /// A recipe that only has a base; everything else as it is when nothing is configured.
+    pub fn of(base: Base) -> Self {
+        Self {
+            base,
+            schedule: "*/30 * * * *".into(),
+            timezone: "UTC".into(),
+            phases: Phases::default(),
+            max_age: Duration::from_secs(24 * 3600),
+            keep: 3,
+            env: BTreeMap::new(),
+            ca_certificates: Vec::new(),
+            step_timeout: Duration::from_secs(30 * 60),
+        }
+    }
 }
 
 /// Where an image starts.

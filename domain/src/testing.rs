@@ -6,7 +6,7 @@ mod backend;
 mod clock;
 mod sealed;
 
-pub use agent::{FakeAgent, FakeAgentOptions};
+pub use agent::{FakeAgent, FakeAgentOptions, FakeCommand};
 pub use backend::{FakeBackend, Fault};
 pub use clock::ManualClock;
 pub use sealed::FakeSealed;

@@ -21,6 +21,7 @@
 //! | `POST /v1/exec/{id}/resize` [`TermSize`] | its terminal |
 //! | `GET PUT DELETE /v1/file?path=` | raw bytes; `PUT` takes `mode=` in octal |
 //! | `GET /v1/dir?path=` | a list of [`DirEntry`] |
+//! | `GET /v1/port?port=` | [`PortState`]: whether something takes connections there |
 //! | `POST /v1/quiesce` [`Quiesce`] | flushes the filesystem, with `stop` ends what runs first |
 
 use std::collections::BTreeMap;
@@ -193,6 +194,29 @@ pub struct ExecRequest {
     /// It gets SIGTERM then, and SIGKILL two seconds later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// The account of the sandbox that it runs as: `name`, `uid`, `name:group`; the agent's own when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// It is part of the environment and not of a session's work: it does not wait at the gate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ungated: bool,
+}
+
+impl ExecRequest {
+    /// A new command in the workspace, with nothing that is not given here.
+    pub fn new(argv: Vec<String>) -> Self {
+        Self {
+            id: ExecId::new(),
+            argv,
+            cwd: None,
+            env: BTreeMap::new(),
+            stdin: false,
+            tty: None,
+            timeout_ms: None,
+            user: None,
+            ungated: false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,6 +253,12 @@ pub struct ExecExit {
     pub duration_ms: f64,
     /// Peak resident memory of the command itself, in bytes.
     pub peak_rss_bytes: u64,
+}
+
+/// Whether a TCP port of the sandbox takes connections on its loopback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortState {
+    pub open: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use domain::{Base, Digest, Recipe, RepoSpec};
+use domain::{Base, Digest, Phases, Recipe, RepoSpec};
 use sha2::{Digest as _, Sha256};
 
 /// Grows when the builder itself does something else with the same recipe.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// SHA-256 (hex) over all that images of a repo are made of: where they come from, the whole recipe, the base as
 /// resolved, the certificates' contents, the agent's protocol. The same in every process and release of one format.
@@ -26,10 +26,7 @@ pub fn fingerprint(
         base: recipe_base,
         schedule,
         timezone,
-        setup,
-        update,
-        warm,
-        verify,
+        phases,
         max_age,
         keep,
         env,
@@ -52,10 +49,7 @@ pub fn fingerprint(
         // Left out where it says nothing, so that images made before there were zones stay as they are.
         hash.texts("timezone", [timezone]);
     }
-    hash.texts("setup", setup);
-    hash.texts("update", update);
-    hash.texts("warm", warm);
-    hash.texts("verify", verify);
+    hash.phases(phases);
     hash.number("max age", max_age.as_nanos());
     hash.number("keep", (*keep).into());
     hash.texts("env", env.iter().flat_map(|(k, v)| [k, v]));
@@ -82,6 +76,13 @@ impl Fields {
     fn texts<T: AsRef<str>>(&mut self, name: &str, items: impl IntoIterator<Item = T>) {
         let items: Vec<T> = items.into_iter().collect();
         self.list(name, items.iter().map(|t| t.as_ref().as_bytes()));
+    }
+
+    /// As JSON: every field of every command is in it, in one order, and what is not set is not.
+    fn phases(&mut self, phases: &Phases) {
+        // These types have text keys and no foreign serializers: they always serialize.
+        let json = serde_json::to_vec(phases).unwrap_or_default();
+        self.list("phases", std::iter::once(json.as_slice()));
     }
 
     fn number(&mut self, name: &str, n: u128) {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use domain::ports::{AgentLink, Captured};
 use domain::wire::{ExecExit, ExecRequest, Quiesce, SyncMode, SyncRequest};
 use domain::{
-    CommitId, Digest, Error, ErrorKind, ExecId, ImageRecord, Phase, PhaseReport, Purpose, Result, SandboxId,
+    Command, CommitId, Digest, Error, ErrorKind, ImageRecord, Phase, PhaseReport, Purpose, Result, SandboxId,
 };
 use tokio::time::{Instant, timeout};
 use tracing::warn;
@@ -281,7 +281,8 @@ impl<'a> Run<'a> {
         let fatal = |bad| match bad {
             Bad::Command(fault) | Bad::Sandbox(fault) => fault,
         };
-        self.sh(&format!("mkdir -p {}", trust::STORE), "/").await.map_err(fatal)?;
+        let at_root = |run: String| Command { workdir: Some("/".into()), ..Command::new(run) };
+        self.command(&at_root(format!("mkdir -p {}", trust::STORE))).await.map_err(fatal)?;
         let link = self.link()?;
         for (n, pem) in job.ca_certificates.iter().enumerate() {
             let (path, data) = (trust::file(n), Bytes::from(pem.clone()));
@@ -289,7 +290,7 @@ impl<'a> Run<'a> {
             // The gate's own wait is bounded by the same; it gets to say so itself.
             bounded(job.limits.call * 2, &format!("write {path}"), write).await?;
         }
-        self.sh(trust::INSTALL, "/").await.map(drop).map_err(fatal)
+        self.command(&at_root(trust::INSTALL.into())).await.map(drop).map_err(fatal)
     }
 
     async fn sync(&mut self, mode: SyncMode, commit: &CommitId) -> Result<(), Fault> {
@@ -319,9 +320,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn run(&mut self, command: String, fatal: bool) -> Result<(), Fault> {
-        let workspace = self.job.spec.workspace.clone();
-        match self.sh(&command, &workspace).await {
+    async fn run(&mut self, command: Command, fatal: bool) -> Result<(), Fault> {
+        match self.command(&command).await {
             Ok(_) => Ok(()),
             Err(Bad::Command(fault)) if !fatal => {
                 self.note(&format!("{}; not fatal, going on", fault.what));
@@ -359,18 +359,20 @@ impl<'a> Run<'a> {
     }
 
     /// Runs a shell command with its output in the log.
-    async fn sh(&mut self, command: &str, cwd: &str) -> Result<ExecExit, Bad> {
+    async fn command(&mut self, command: &Command) -> Result<ExecExit, Bad> {
         let link = self.link().map_err(Bad::Sandbox)?;
-        let limit = self.job.spec.image.step_timeout;
+        let spec = &self.job.spec;
+        let limit = command.timeout.unwrap_or(spec.image.step_timeout);
+        let mut env = self.env.clone();
+        env.extend(command.env.clone());
         let request = ExecRequest {
-            id: ExecId::new(),
-            argv: vec!["sh".into(), "-c".into(), command.into()],
-            cwd: Some(cwd.into()),
-            env: self.env.clone(),
-            stdin: false,
-            tty: None,
+            cwd: Some(command.directory(&spec.workspace)),
+            env,
             timeout_ms: Some(millis(limit)),
+            user: command.user.clone(),
+            ..ExecRequest::new(vec!["sh".into(), "-c".into(), command.run.clone()])
         };
+        let command = command.run.as_str();
         self.note(&format!("$ {command}"));
         self.tail.clear();
         self.exit_code = None;

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use domain::wire::SyncMode;
-use domain::{ImageId, Phase, RepoSpec};
+use domain::{Command, ImageId, Phase, RepoSpec};
 
 use crate::decide::Decision;
 
@@ -31,9 +31,9 @@ pub enum StepKind {
     Boot(Start),
     Trust,
     Sync(SyncMode),
-    /// Run a shell command in the workspace. Where it is not fatal, its failure is recorded and the build goes on.
+    /// Run a command. Where it is not fatal, its failure is recorded and the build goes on.
     Run {
-        command: String,
+        command: Command,
         fatal: bool,
     },
     Quiesce,
@@ -55,8 +55,13 @@ impl fmt::Display for Step {
             StepKind::Trust => f.write_str("put the certificates into the trust store"),
             StepKind::Sync(SyncMode::Clone) => f.write_str("clone"),
             StepKind::Sync(_) => f.write_str("sync the tree"),
-            StepKind::Run { command, fatal: true } => write!(f, "run `{command}`"),
-            StepKind::Run { command, fatal: false } => write!(f, "run `{command}`, not fatal"),
+            StepKind::Run { command, fatal } => {
+                write!(f, "run `{}`", command.run)?;
+                if let Some(user) = &command.user {
+                    write!(f, " as {user}")?;
+                }
+                f.write_str(if *fatal { "" } else { ", not fatal" })
+            }
             StepKind::Quiesce => f.write_str("end what runs and flush"),
             StepKind::Capture => f.write_str("capture"),
             StepKind::CheckHead => f.write_str("compare HEAD"),
@@ -70,7 +75,9 @@ pub fn steps(spec: &RepoSpec, decision: &Decision) -> Vec<Step> {
     let recipe = &spec.image;
     let mut steps = Vec::new();
     let mut add = |phase, kind| steps.push(Step { phase, kind });
-    let run = |fatal| move |command: &String| StepKind::Run { command: command.clone(), fatal };
+    let must = |command: &Command| StepKind::Run { command: command.clone(), fatal: true };
+    let may = |command: &Command| StepKind::Run { command: command.clone(), fatal: command.required };
+    let phases = &recipe.phases;
 
     add(Phase::Resolve, StepKind::Resolve);
     add(Phase::Base, StepKind::Base);
@@ -82,23 +89,27 @@ pub fn steps(spec: &RepoSpec, decision: &Decision) -> Vec<Step> {
                 add(Phase::Trust, StepKind::Trust);
             }
             add(Phase::Clone, StepKind::Sync(SyncMode::Clone));
-            recipe.setup.iter().map(run(true)).for_each(|kind| add(Phase::Setup, kind));
+            phases.setup.iter().map(must).for_each(|kind| add(Phase::Setup, kind));
         }
         Decision::Incremental { from } => {
             // The certificates are in it: had they changed, this would be a full build.
             add(Phase::Boot, StepKind::Boot(Start::Current(*from)));
             add(Phase::Clone, StepKind::Sync(SyncMode::Reset));
-            recipe.update.iter().map(run(true)).for_each(|kind| add(Phase::Update, kind));
         }
     }
-    recipe.warm.iter().map(run(false)).for_each(|kind| add(Phase::Warm, kind));
+    // What `setup` has just done in the same words is not done again.
+    let done = |command: &&Command| {
+        matches!(decision, Decision::Full { .. }) && phases.setup.iter().any(|c| c.same_deed(command))
+    };
+    phases.update.iter().filter(|c| !done(c)).map(must).for_each(|kind| add(Phase::Update, kind));
+    phases.warm.iter().map(may).for_each(|kind| add(Phase::Warm, kind));
     add(Phase::Capture, StepKind::Quiesce);
     add(Phase::Capture, StepKind::Capture);
     // Before the check, so that a build never needs two sandboxes at once.
     add(Phase::Capture, StepKind::Release);
     add(Phase::Check, StepKind::Boot(Start::Capture));
     add(Phase::Check, StepKind::CheckHead);
-    recipe.verify.iter().map(run(true)).for_each(|kind| add(Phase::Check, kind));
+    phases.verify.iter().map(must).for_each(|kind| add(Phase::Check, kind));
     add(Phase::Check, StepKind::Release);
     steps
 }

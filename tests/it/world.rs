@@ -11,8 +11,9 @@ use bytes::Bytes;
 use domain::ports::{AgentLink, StartSandbox};
 use domain::testing::{FakeAgent, FakeAgentOptions, FakeBackend, ManualClock};
 use domain::{
-    Base, Branch, CommitId, Digest, Identity, Network, PoolPolicy, Recipe, RepoName, RepoSpec, Resources,
-    SandboxId, SandboxRecord, SandboxState, SessionPolicy, SessionState, SharedClock, SystemClock, Trigger,
+    Base, Branch, CommitId, Digest, Identity, Network, Phases, PoolPolicy, Recipe, RepoName, RepoSpec,
+    Resources, SandboxId, SandboxRecord, SandboxState, SessionPolicy, SessionState, SharedClock, SystemClock,
+    Trigger,
 };
 use git::hosting::BareRepo;
 use orchestrator::app::{App, Engine, Options};
@@ -66,18 +67,16 @@ pub fn spec(name: &str, pool: u32) -> RepoSpec {
         branch: main(),
         workspace: "/workspace".into(),
         image: Recipe {
-            base: Base::Reference("fake/base:1".into()),
-            schedule: "*/30 * * * *".into(),
-            timezone: "UTC".into(),
-            setup: vec!["make install".into()],
-            update: vec!["make update".into()],
-            warm: vec!["make test".into()],
-            verify: Some("make check".into()),
-            max_age: Duration::from_secs(24 * 3600),
+            phases: Phases {
+                setup: vec!["make install".into()],
+                update: vec!["make update".into()],
+                warm: vec!["make test".into()],
+                verify: vec!["make check".into()],
+                ..Phases::default()
+            },
             keep: 2,
-            env: BTreeMap::new(),
-            ca_certificates: Vec::new(),
             step_timeout: Duration::from_secs(60),
+            ..Recipe::of(Base::Reference("fake/base:1".into()))
         },
         pool: PoolPolicy {
             min: pool,

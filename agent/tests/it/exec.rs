@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use domain::wire::{Bind, ExecStatus, Quiesce, TermSize};
+use domain::wire::{Bind, ExecRequest, ExecStatus, Quiesce, TermSize};
 use domain::{ExecId, Identity, SessionId};
 use http::Method;
 use http_body_util::BodyExt;
@@ -49,6 +49,27 @@ async fn what_can_not_start_says_why() {
         descendants(world.agent_pid()).is_empty().then_some(())
     })
     .await;
+}
+
+/// Another account: its numbers, its groups, its home; and one that is not there is named. Only root can do it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_runs_as_the_account_that_it_names() {
+    let world = World::open().await;
+    let as_user = |user: &str| ExecRequest { user: Some(user.into()), ..sh("id -u; id -g; echo $USER") };
+    let (status, error) = world.client.post_err("/v1/exec", &as_user("no-such-account")).await;
+    assert_eq!((status, error.kind.as_str()), (422, "invalid"));
+    assert!(error.message.contains("no account `no-such-account`"), "{}", error.message);
+    // SAFETY: asks for a number.
+    if unsafe { libc::geteuid() } == 0 {
+        assert_eq!(world.client.run(&as_user("nobody")).await.stdout, "65534\n65534\nnobody\n");
+        assert_eq!(world.client.run(&as_user("4000:daemon")).await.stdout, "4000\n1\n4000\n");
+        // The account's own environment is below what the command is given.
+        let request = ExecRequest { env: [("USER".into(), "mine".into())].into(), ..as_user("nobody") };
+        assert_eq!(world.client.run(&request).await.stdout, "65534\n65534\nmine\n");
+    } else {
+        let (_, error) = world.client.post_err("/v1/exec", &as_user("nobody")).await;
+        assert!(error.message.contains("become the user `nobody`"), "{}", error.message);
+    }
 }
 
 /// The same id starts nothing a second time.

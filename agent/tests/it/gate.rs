@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use domain::wire::AgentError;
+use domain::wire::{AgentError, ExecRequest};
 use http::Method;
 
 use crate::harness::{Client, World, command, git, poke, sh, wait_for};
@@ -252,6 +252,21 @@ async fn reads_and_other_places_pass() {
         assert_eq!(world.info().await.gate_waiting, 0, "{script}");
     }
     assert_eq!(photograph(&world.workspace), before);
+}
+
+/// What belongs to the environment, as git's own sync does, does not wait; what runs beside it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ungated_command_writes_while_the_gate_is_shut() {
+    let world = World::shut().await;
+    let environment = ExecRequest { ungated: true, ..sh("echo ready > state; echo done") };
+    assert_eq!(world.client.run(&environment).await.stdout, "done\n");
+    assert_eq!(world.read("state"), "ready\n");
+    let waits = sh("echo mine > state");
+    world.client.start(&waits).await;
+    world.wait_for_waiting(1).await;
+    assert_eq!(world.read("state"), "ready\n");
+    world.set_gate(true).await;
+    assert_eq!(world.client.wait(waits.id).await.exit.and_then(|e| e.code), Some(0));
 }
 
 /// F53: the ways around a filter on paths do not exist for a gated process.

@@ -388,15 +388,7 @@ pub async fn frames(response: Response<Incoming>) -> Output {
 }
 
 pub fn command<S: AsRef<str>>(argv: &[S]) -> ExecRequest {
-    ExecRequest {
-        id: ExecId::new(),
-        argv: argv.iter().map(|s| s.as_ref().to_owned()).collect(),
-        cwd: None,
-        env: BTreeMap::new(),
-        stdin: false,
-        tty: None,
-        timeout_ms: None,
-    }
+    ExecRequest::new(argv.iter().map(|s| s.as_ref().to_owned()).collect())
 }
 
 pub fn sh(script: &str) -> ExecRequest {

@@ -46,7 +46,11 @@ checked! {
     /// A package of a distribution.
     PackageName, "package", "a package name, such as `python3`", check_package;
     /// A line for the shell.
-    Command, "command", "a shell command", check_command;
+    Shell, "command", "a shell command", check_command;
+    /// An account of a sandbox, perhaps with a group.
+    Account, "account", "an account of the sandbox, such as `postgres`, `1000` or `app:staff`", check_account;
+    /// Where a command runs in a sandbox.
+    Directory, "path", "a path in the sandbox, such as `/opt/app`, or below the workspace, such as `web`", check_directory;
     /// Where the tree lies in a sandbox.
     Workspace, "path", "an absolute path in the sandbox, such as `/workspace`", check_workspace;
     /// Makes a session's branch.
@@ -127,6 +131,27 @@ fn check_command(text: &str) -> Result<(), Reason> {
     }
     if text.contains('\0') {
         return Err(Reason::new("the command holds a NUL"));
+    }
+    Ok(())
+}
+
+fn check_account(text: &str) -> Result<(), Reason> {
+    let word = |w: &str| {
+        (1..=64).contains(&w.len())
+            && !w.starts_with('-')
+            && w.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'$'))
+    };
+    let mut parts = text.splitn(2, ':');
+    if parts.all(word) { Ok(()) } else { Err(not(text, "an account")) }
+}
+
+fn check_directory(text: &str) -> Result<(), Reason> {
+    let wrong = |why: &str| Err(not(text, "a directory").help(why.to_owned()));
+    if text.is_empty() || text.len() > 1000 || text.chars().any(char::is_control) {
+        return wrong("it is at most 1000 bytes, without line breaks");
+    }
+    if text.split('/').any(|part| part == "..") {
+        return wrong("write it without `..`");
     }
     Ok(())
 }
@@ -481,6 +506,6 @@ mod tests {
         ok::<EnvName>(&["PATH", "_x1"]);
         bad::<EnvName>(&["", "1A", "A-B", "A=B", "HOTBED_SESSION"]);
         bad::<FilePath>(&["", "~/x"]);
-        bad::<Command>(&["", "  \n"]);
+        bad::<Shell>(&["", "  \n"]);
     }
 }

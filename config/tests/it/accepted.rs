@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use config::{Config, DockerSettings, ForgeSettings, ListenAddress};
-use domain::{Base, Network};
+use domain::{Base, Command, Network};
 
 use crate::{here, hold, parse};
 
@@ -67,9 +67,9 @@ fn everything_that_is_written_arrives() {
     let [api, tools] = config.repos() else { panic!("{:?}", config.repos()) };
     assert_eq!(api.session.idle_end, Some(Duration::from_secs(45 * 60)), "from the defaults");
     assert_eq!(tools.session.idle_end, Some(Duration::from_secs(45 * 60)));
-    assert_eq!(api.image.setup, ["pip install -e .[dev]"]);
-    assert_eq!(api.image.warm, ["pytest -q -x || true"]);
-    assert_eq!(api.image.verify.as_deref(), Some("python -c 'import api'"));
+    assert_eq!(api.image.phases.setup, ["pip install -e .[dev]".into()]);
+    assert_eq!(api.image.phases.warm, ["pytest -q -x".into()]);
+    assert_eq!(api.image.phases.verify, ["python -c 'import api'".into()]);
     assert_eq!(api.image.env["PIP_DISABLE_PIP_VERSION_CHECK"], "1");
     assert_eq!((api.pool.min, api.pool.max), (1, 20));
     assert_eq!(tools.url, "git@github.com:acme/tools.git");
@@ -78,6 +78,34 @@ fn everything_that_is_written_arrives() {
     assert_eq!(tools.image.schedule, "0 0 * * *");
     assert_eq!((tools.resources.cpu_millis, tools.resources.memory), (500, 512 << 20));
     assert_eq!(tools.network, Network::None);
+}
+
+#[test]
+fn a_command_is_a_line_or_says_what_it_needs() {
+    let text = r#"
+repos:
+  - name: a/b
+    url: /srv/b.git
+    image:
+      base: debian
+      setup:
+        - make deps
+        - { run: createdb api, user: "postgres:ssl-cert", timeout: 2m, workdir: /opt, env: { A: "1" } }
+      warm: [ { run: make test, required: true } ]
+      verify: make smoke
+"#;
+    let config = parse(text).unwrap();
+    let phases = &config.repos()[0].image.phases;
+    let createdb = Command {
+        user: Some("postgres:ssl-cert".into()),
+        timeout: Some(Duration::from_secs(120)),
+        workdir: Some("/opt".into()),
+        env: [("A".into(), "1".into())].into(),
+        ..Command::new("createdb api")
+    };
+    assert_eq!(phases.setup, ["make deps".into(), createdb]);
+    assert_eq!(phases.warm, [Command { required: true, ..Command::new("make test") }]);
+    assert_eq!((&phases.verify, &phases.update), (&vec!["make smoke".into()], &Vec::new()));
 }
 
 #[test]
@@ -137,8 +165,8 @@ repos:
     let [one, two] = config.repos() else { panic!() };
     assert_eq!((one.branch.as_str(), two.branch.as_str()), ("trunk", "main"));
     assert_eq!(two.image.base, Base::Reference("debian:bookworm".into()));
-    assert_eq!(one.image.setup, ["a"]);
-    assert_eq!(two.image.setup, ["b", "c"], "lists are replaced");
+    assert_eq!(one.image.phases.setup, ["a".into()]);
+    assert_eq!(two.image.phases.setup, ["b".into(), "c".into()], "lists are replaced");
     assert_eq!((two.image.env["A"].as_str(), two.image.env["B"].as_str(), two.image.keep), ("1", "2", 5));
     assert_eq!((two.pool.min, two.pool.max), (2, 9));
     assert_eq!((&one.network, &two.network), (&Network::Named("shared".into()), &Network::None));

@@ -99,6 +99,11 @@ fn good_documents_are_good_to_both() {
         with(&format!("{r}/pool/target_hit_rate"), json!(0.99)),
         with(&format!("{r}/pool/schedule"), json!([{ "hours": "08:00-19:00", "min": 1 }])),
         with(&format!("{r}/session"), json!({ "timeout": "4h", "idle": { "end": "1h" } })),
+        with(&format!("{r}/image/verify"), json!("make smoke")),
+        with(
+            &format!("{r}/image/setup"),
+            json!(["a", { "run": "b", "timeout": "5m", "env": { "A": "1" }, "user": "x", "workdir": "/y" }]),
+        ),
         with(&format!("{r}/resources"), json!({ "cpus": 0.5, "memory": "1GiB", "pids": 64 })),
     ] {
         assert!(valid(&doc, &schema, &schema), "the schema refuses {doc}");
@@ -149,7 +154,9 @@ fn bad_documents_are_bad_to_both() {
         with(&format!("{r}/image/base"), json!(12)),
         with(&format!("{r}/image/base"), json!({ "packages": {} })),
         with(&format!("{r}/image/base"), json!({ "packages": { "suite": "x" }, "dockerfile": "y" })),
-        with(&format!("{r}/image/setup"), json!("make")),
+        with(&format!("{r}/image/setup"), json!({ "run": "make" })),
+        with(&format!("{r}/image/setup"), json!([{ "timeout": "5m" }])),
+        with(&format!("{r}/image/setup"), json!([{ "run": "make", "when": "always" }])),
         with(&format!("{r}/image/setup"), json!([true])),
         with(&format!("{r}/image/keep"), json!(0)),
         with(&format!("{r}/image/keep"), json!(1.5)),

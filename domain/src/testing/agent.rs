@@ -1,6 +1,7 @@
-//! An agent without a sandbox: it keeps bind, gate, head and files in memory and answers every exec with `ok\n`.
+//! An agent without a sandbox: it keeps bind, gate, head and files in memory, and answers every command with `ok\n`
+//! unless told what the command does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -30,6 +31,19 @@ pub struct FakeAgentOptions {
     pub bind_answer_lost: Option<ErrorKind>,
     /// Commands that it says are running.
     pub running: u32,
+    /// What commands do that hold a text, instead of ending well with `ok\n`.
+    pub commands: Vec<(String, FakeCommand)>,
+    /// Ports that take connections.
+    pub ports: BTreeSet<u16>,
+}
+
+/// What a command does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FakeCommand {
+    /// Prints this and ends with that code.
+    Ends(String, i32),
+    /// Prints this and runs until it is signalled.
+    Runs(String),
 }
 
 /// One connection of an agent; [`FakeAgent::redial`] makes another one of the same agent.
@@ -43,6 +57,8 @@ pub struct FakeAgent {
     /// How often it was asked to sync.
     pub syncs: Arc<AtomicU32>,
     open: watch::Sender<bool>,
+    /// Moves when a command ends.
+    ended: Arc<watch::Sender<u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +67,16 @@ struct State {
     gate_open: bool,
     head: Option<CommitId>,
     files: BTreeMap<String, Bytes>,
-    execs: BTreeMap<ExecId, ExecStatus>,
+    execs: BTreeMap<ExecId, FakeExec>,
+    /// The command lines that were started, in order.
+    started: Vec<String>,
+}
+
+#[derive(Debug)]
+struct FakeExec {
+    output: Bytes,
+    /// `None` while it runs.
+    exit: Option<ExecExit>,
 }
 
 impl FakeAgent {
@@ -64,6 +89,7 @@ impl FakeAgent {
             binds: Arc::default(),
             syncs: Arc::default(),
             open: watch::Sender::new(true),
+            ended: Arc::new(watch::Sender::new(0)),
         }
     }
 
@@ -76,6 +102,7 @@ impl FakeAgent {
             binds: self.binds.clone(),
             syncs: self.syncs.clone(),
             open: watch::Sender::new(true),
+            ended: self.ended.clone(),
         }
     }
 
@@ -103,7 +130,21 @@ impl FakeAgent {
         state.bound = None;
         state.gate_open = false;
         state.execs.clear();
+        state.started.clear();
         self.binds.store(0, Ordering::Relaxed);
+    }
+
+    /// What was started since it booted, in order.
+    pub fn started(&self) -> Vec<String> {
+        self.state().started.clone()
+    }
+
+    /// Ends every command that runs.
+    pub fn end_commands(&self, code: i32) {
+        for exec in self.state().execs.values_mut().filter(|e| e.exit.is_none()) {
+            exec.exit = Some(exit(code));
+        }
+        self.ended.send_modify(|n| *n += 1);
     }
 
     pub fn gate_is_open(&self) -> bool {
@@ -221,15 +262,21 @@ impl AgentLink for FakeAgent {
 
     async fn exec(&self, request: &ExecRequest) -> Result<ExecStatus> {
         self.up()?;
-        let status = ExecStatus {
-            id: request.id,
-            running: false,
-            output_bytes: 3,
-            dropped_bytes: 0,
-            exit: Some(exit()),
+        let line = request.argv.last().cloned().unwrap_or_default();
+        let commands = self.options().commands;
+        let does = commands.into_iter().find(|(part, _)| line.contains(part)).map(|(_, does)| does);
+        let (output, exit) = match does {
+            None => ("ok\n".to_owned(), Some(exit(0))),
+            Some(FakeCommand::Ends(output, code)) => (output, Some(exit(code))),
+            Some(FakeCommand::Runs(output)) => (output, None),
         };
-        self.state().execs.insert(request.id, status.clone());
-        Ok(status)
+        let mut state = self.state();
+        let State { execs, started, .. } = &mut *state;
+        let exec = execs.entry(request.id).or_insert_with(|| {
+            started.push(line);
+            FakeExec { output: output.into(), exit }
+        });
+        Ok(exec.status(request.id))
     }
 
     async fn exec_follow(&self, request: &ExecRequest) -> Result<FrameStream> {
@@ -239,20 +286,43 @@ impl AgentLink for FakeAgent {
 
     async fn exec_status(&self, id: ExecId) -> Result<ExecStatus> {
         self.up()?;
-        self.state().execs.get(&id).cloned().ok_or_else(|| Error::not_found(format!("no exec {id}")))
+        let state = self.state();
+        let exec = state.execs.get(&id).ok_or_else(|| Error::not_found(format!("no exec {id}")))?;
+        Ok(exec.status(id))
     }
 
     async fn exec_list(&self) -> Result<Vec<ExecStatus>> {
         self.up()?;
-        Ok(self.state().execs.values().cloned().collect())
+        Ok(self.state().execs.iter().map(|(id, exec)| exec.status(*id)).collect())
     }
 
-    async fn output(&self, id: ExecId, from: u64, _follow: bool) -> Result<FrameStream> {
+    async fn output(&self, id: ExecId, from: u64, follow: bool) -> Result<FrameStream> {
         self.exec_status(id).await?;
-        let rest = Bytes::from_static(b"ok\n").slice((from as usize).min(3)..);
-        let frames =
-            [Frame::Output { stream: StreamName::Stdout, offset: from, data: rest }, Frame::Exit(exit())];
-        Ok(stream::iter(frames.map(Ok)).boxed())
+        let (state, mut ended, mut open) =
+            (self.state.clone(), self.ended.subscribe(), self.open.subscribe());
+        let output = state.lock().expect("agent lock").execs[&id].output.clone();
+        let rest = output.slice((from as usize).min(output.len())..);
+        let begun = (!rest.is_empty()).then_some(Ok(Frame::Output {
+            stream: StreamName::Stdout,
+            offset: from,
+            data: rest,
+        }));
+        let end = async move {
+            loop {
+                let exit = state.lock().expect("agent lock").execs.get(&id).and_then(|e| e.exit.clone());
+                if let Some(exit) = exit {
+                    return Some(Ok(Frame::Exit(exit)));
+                }
+                if !follow {
+                    return None;
+                }
+                tokio::select! {
+                    _ = ended.changed() => {}
+                    _ = open.wait_for(|open| !open) => return Some(Err(Error::unavailable("read a frame"))),
+                }
+            }
+        };
+        Ok(stream::iter(begun).chain(stream::once(end).filter_map(std::future::ready)).boxed())
     }
 
     async fn input(&self, id: ExecId, _data: Bytes, _eof: bool) -> Result<()> {
@@ -260,7 +330,12 @@ impl AgentLink for FakeAgent {
     }
 
     async fn signal(&self, id: ExecId, _signal: &str) -> Result<()> {
-        self.exec_status(id).await.map(drop)
+        self.exec_status(id).await?;
+        if let Some(exec) = self.state().execs.get_mut(&id) {
+            exec.exit.get_or_insert_with(|| exit(143));
+        }
+        self.ended.send_modify(|n| *n += 1);
+        Ok(())
     }
 
     async fn resize(&self, id: ExecId, _size: TermSize) -> Result<()> {
@@ -314,11 +389,28 @@ impl AgentLink for FakeAgent {
         Ok(self.state().files.iter().map(entry).collect())
     }
 
+    async fn port_open(&self, port: u16) -> Result<bool> {
+        self.up()?;
+        Ok(self.options().ports.contains(&port))
+    }
+
     async fn quiesce(&self, _quiesce: &Quiesce) -> Result<()> {
         self.up()
     }
 }
 
-fn exit() -> ExecExit {
-    ExecExit { code: Some(0), signal: None, timed_out: false, duration_ms: 0.1, peak_rss_bytes: 0 }
+impl FakeExec {
+    fn status(&self, id: ExecId) -> ExecStatus {
+        ExecStatus {
+            id,
+            running: self.exit.is_none(),
+            output_bytes: self.output.len() as u64,
+            dropped_bytes: 0,
+            exit: self.exit.clone(),
+        }
+    }
+}
+
+fn exit(code: i32) -> ExecExit {
+    ExecExit { code: Some(code), signal: None, timed_out: false, duration_ms: 0.1, peak_rss_bytes: 0 }
 }

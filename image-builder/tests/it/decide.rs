@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::wire::PROTOCOL;
-use domain::{Base, ImageState, RepoSpec};
+use domain::{Base, ImageState, RepoSpec, Service};
 use image_builder::{Decision, FullReason, MAX_CHAIN, decide, fingerprint, image_env, steps, trust_env};
 use proptest::prelude::*;
 
@@ -50,12 +50,12 @@ fn what_to_build() {
 /// `FORMAT` raised instead.
 #[test]
 fn the_fingerprint_is_stable() {
-    assert_eq!(print(&spec()), "bb8f515a35c3f9635b31957bb22b9e7d303bb2e65bb6c57f72a874254c2a6543");
+    assert_eq!(print(&spec()), "9c50d4c35436106c1048f248aa6f93ad4855c4ded5f0cb3b01bc652424c79c5a");
 }
 
 type Change = (&'static str, fn(&mut RepoSpec));
 
-const CHANGES: [Change; 19] = [
+const CHANGES: [Change; 31] = [
     ("name", |s| s.name = "acme/other".parse().unwrap()),
     ("url", |s| s.url.push('x')),
     ("branch", |s| s.branch = "next".parse().unwrap()),
@@ -67,11 +67,33 @@ const CHANGES: [Change; 19] = [
     }),
     ("schedule", |s| s.image.schedule = "0 * * * *".into()),
     ("timezone", |s| s.image.timezone = "Europe/Berlin".into()),
-    ("setup", |s| s.image.setup.push("true".into())),
-    ("setup order", |s| s.image.setup.reverse()),
-    ("update", |s| s.image.update.clear()),
-    ("warm", |s| s.image.warm[0].push(' ')),
-    ("verify", |s| s.image.verify = None),
+    ("setup", |s| s.image.phases.setup.push("true".into())),
+    ("setup order", |s| s.image.phases.setup.reverse()),
+    ("update", |s| s.image.phases.update.clear()),
+    ("warm", |s| s.image.phases.warm[0].run.push(' ')),
+    ("verify", |s| s.image.phases.verify.clear()),
+    ("prepare", |s| s.image.phases.prepare.push("true".into())),
+    ("start", |s| s.image.phases.start.push("true".into())),
+    ("service", |s| s.image.phases.services.push(service())),
+    ("service ready", |s| {
+        s.image.phases.services.push(service());
+        s.image.phases.services[0].ready.port = Some(5432);
+    }),
+    ("timeout", |s| s.image.phases.setup[0].timeout = Some(Duration::from_secs(1))),
+    ("command env", |s| {
+        s.image.phases.setup[0].env.insert("MODE".into(), "prod".into());
+    }),
+    ("command secrets", |s| {
+        s.image.phases.setup[0].secrets.insert("TOKEN".into());
+    }),
+    ("user", |s| s.image.phases.setup[0].user = Some("app".into())),
+    ("workdir", |s| s.image.phases.setup[0].workdir = Some("app".into())),
+    ("inputs", |s| s.image.phases.update[0].inputs.push("app".into())),
+    ("required", |s| s.image.phases.warm[0].required = true),
+    ("another phase", |s| {
+        let moved = s.image.phases.setup.pop().unwrap();
+        s.image.phases.update.insert(0, moved);
+    }),
     ("max_age", |s| s.image.max_age += Duration::from_nanos(1)),
     ("keep", |s| s.image.keep += 1),
     ("env", |s| {
@@ -80,6 +102,10 @@ const CHANGES: [Change; 19] = [
     ("ca paths", |s| s.image.ca_certificates.push("/x.pem".into())),
     ("step_timeout", |s| s.image.step_timeout *= 2),
 ];
+
+fn service() -> Service {
+    Service { name: "db".into(), run: "postgres".into(), ..Service::default() }
+}
 
 /// F26: every field counts, and no two changes read the same.
 #[test]
@@ -119,8 +145,8 @@ proptest! {
     ) {
         let make = |setup: &Vec<String>, update: &Vec<String>, env: &BTreeMap<String, String>| {
             let mut spec = spec();
-            spec.image.setup = setup.clone();
-            spec.image.update = update.clone();
+            spec.image.phases.setup = setup.iter().map(|c| c.as_str().into()).collect();
+            spec.image.phases.update = update.iter().map(|c| c.as_str().into()).collect();
             spec.image.env = env.clone();
             spec
         };
@@ -143,6 +169,7 @@ fn the_steps_of_a_full_build() {
             "clone: clone",
             "setup: run `make deps`",
             "setup: run `make build`",
+            "update: run `make migrate`",
             "warm: run `make test`, not fatal",
             "capture: end what runs and flush",
             "capture: capture",
@@ -162,8 +189,13 @@ fn the_steps_of_an_incremental_build_and_of_none() {
         steps(&spec(), &Decision::Incremental { from: current.id }).iter().map(|s| s.to_string()).collect();
     assert_eq!(text[2], format!("boot: start a sandbox from {}", current.id));
     assert_eq!(
-        text[3..6],
-        ["clone: sync the tree", "update: run `make deps`", "warm: run `make test`, not fatal"]
+        text[3..7],
+        [
+            "clone: sync the tree",
+            "update: run `make deps`",
+            "update: run `make migrate`",
+            "warm: run `make test`, not fatal"
+        ]
     );
     assert_eq!(steps(&spec(), &Decision::Unchanged).len(), 2);
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::{
-    Base, BuildId, CommitId, Digest, ImageId, ImageRecord, ImageState, Network, PoolPolicy, Recipe, RepoSpec,
-    Resources, SessionPolicy,
+    Base, BuildId, CommitId, Digest, ImageId, ImageRecord, ImageState, Network, Phases, PoolPolicy, Recipe,
+    RepoSpec, Resources, SessionPolicy,
 };
 use jiff::Timestamp;
 
@@ -29,18 +29,17 @@ pub fn spec() -> RepoSpec {
         branch: "main".parse().unwrap(),
         workspace: "/workspace".into(),
         image: Recipe {
-            base: Base::Reference("debian:bookworm".into()),
-            schedule: "*/30 * * * *".into(),
-            timezone: "UTC".into(),
-            setup: vec!["make deps".into(), "make build".into()],
-            update: vec!["make deps".into()],
-            warm: vec!["make test".into()],
-            verify: Some("make smoke".into()),
-            max_age: Duration::from_secs(86_400),
-            keep: 3,
+            phases: Phases {
+                setup: vec!["make deps".into(), "make build".into()],
+                update: vec!["make deps".into(), "make migrate".into()],
+                warm: vec!["make test".into()],
+                verify: vec!["make smoke".into()],
+                ..Phases::default()
+            },
             env: BTreeMap::from([("MODE".into(), "dev".into())]),
             ca_certificates: vec!["/etc/hotbed/ca.pem".into()],
             step_timeout: Duration::from_secs(600),
+            ..Recipe::of(Base::Reference("debian:bookworm".into()))
         },
         pool: PoolPolicy {
             min: 1,

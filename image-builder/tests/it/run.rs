@@ -81,6 +81,7 @@ async fn a_full_build_goes_through_its_steps() {
         "sync Clone main main",
         "run make deps in /workspace",
         "run make build in /workspace",
+        "run make migrate in /workspace",
         "run make test in /workspace",
         "quiesce stop=true",
         "capture",
@@ -114,6 +115,7 @@ async fn a_full_build_goes_through_its_steps() {
             (P::Trust, code),
             (P::Clone, None),
             (P::Setup, code),
+            (P::Update, code),
             (P::Warm, code),
             (P::Capture, None),
             (P::Check, code),
@@ -133,11 +135,12 @@ async fn an_incremental_build_stands_on_the_current_image() {
     let ran = run(&job, Shop::default()).await;
     let events = ran.shop.events();
     assert_eq!(
-        events[2..6],
+        events[2..7],
         [
             "boot build 3",
             "sync Reset main main",
             "run make deps in /workspace",
+            "run make migrate in /workspace",
             "run make test in /workspace"
         ]
     );

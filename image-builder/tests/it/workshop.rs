@@ -295,6 +295,9 @@ impl AgentLink for Agent {
     async fn list_dir(&self, path: &str) -> Result<Vec<DirEntry>> {
         self.agent.list_dir(path).await
     }
+    async fn port_open(&self, port: u16) -> Result<bool> {
+        self.agent.port_open(port).await
+    }
     async fn quiesce(&self, quiesce: &Quiesce) -> Result<()> {
         self.shop.note(format!("quiesce stop={}", quiesce.stop));
         self.shop.meet("quiesce").await?;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use domain::Error;
 use domain::ports::AgentLink;
 use domain::wire::{ExecRequest, Frame, TermSize};
-use domain::{Error, ExecId};
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -39,13 +39,10 @@ pub async fn open(
     let size = TermSize { rows: q.rows.unwrap_or(24).max(1), cols: q.cols.unwrap_or(80).max(1) };
     let shell = "if command -v bash >/dev/null 2>&1; then exec bash -l; else exec sh -l; fi".to_owned();
     let request = ExecRequest {
-        id: ExecId::new(),
-        argv: vec!["/bin/sh".into(), "-c".into(), q.cmd.unwrap_or(shell)],
-        cwd: None,
         env: [("TERM".to_owned(), "xterm-256color".to_owned())].into(),
         stdin: true,
         tty: Some(size),
-        timeout_ms: None,
+        ..ExecRequest::new(vec!["/bin/sh".into(), "-c".into(), q.cmd.unwrap_or(shell)])
     };
     Ok(upgrade.on_upgrade(move |socket| async move {
         if let Err(e) = carry(socket, link.clone(), request.clone()).await {

@@ -1,7 +1,6 @@
 //! The project that a demo works on: always a repository of the demo's own, served by real smart HTTP on loopback,
 //! so that pushes and upstream commits are real and nobody else's repository is touched.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -72,13 +71,14 @@ impl Project {
                 include: ["git", "ca-certificates", "python3", "python3-venv"].map(String::from).to_vec(),
             },
         );
-        spec.image.setup = vec![
+        let phases = &mut spec.image.phases;
+        phases.setup = vec![
             "python3 -m venv /opt/venv".into(),
             "/opt/venv/bin/pip install --quiet --disable-pip-version-check -e . pytest==8.3.5 click==8.1.8 werkzeug==3.0.6".into(),
         ];
-        spec.image.update = vec!["/opt/venv/bin/pip install --quiet --disable-pip-version-check -e .".into()];
-        spec.image.warm = vec!["/opt/venv/bin/python -m pytest -q -x".into()];
-        spec.image.verify = Some("/opt/venv/bin/python -c 'import flask'".into());
+        phases.update = vec!["/opt/venv/bin/pip install --quiet --disable-pip-version-check -e .".into()];
+        phases.warm = vec!["/opt/venv/bin/python -m pytest -q -x".into()];
+        phases.verify = vec!["/opt/venv/bin/python -c 'import flask'".into()];
         spec.image.ca_certificates = host_certificates();
         Ok(Self {
             spec,
@@ -118,7 +118,7 @@ impl Project {
         spec.url = host.url(&spec.name);
         // A demo needs a pool to show.
         spec.pool.min = spec.pool.min.max(1);
-        let tests = spec.image.warm.last().or(spec.image.verify.as_ref()).cloned();
+        let tests = spec.image.phases.warm.last().or(spec.image.phases.verify.last()).map(|c| c.run.clone());
         Ok(Self {
             what,
             tests: tests.unwrap_or_else(|| "git log --oneline -5".into()),
@@ -155,20 +155,7 @@ fn bare_spec(name: RepoName, url: String, base: Base) -> RepoSpec {
         url,
         branch: "main".parse().unwrap_or_else(|_| unreachable!("`main` is a branch name")),
         workspace: "/workspace".into(),
-        image: Recipe {
-            base,
-            schedule: "*/30 * * * *".into(),
-            timezone: "UTC".into(),
-            setup: Vec::new(),
-            update: Vec::new(),
-            warm: Vec::new(),
-            verify: None,
-            max_age: MINUTE * 60 * 24,
-            keep: 2,
-            env: BTreeMap::new(),
-            ca_certificates: Vec::new(),
-            step_timeout: MINUTE * 10,
-        },
+        image: Recipe { keep: 2, step_timeout: MINUTE * 10, ..Recipe::of(base) },
         pool: PoolPolicy { min: 1, max: 4, member_max_age: MINUTE * 60, warmup_ttl: MINUTE * 2 },
         session: SessionPolicy {
             timeout: MINUTE * 60,

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use domain::ports::{AgentLink, ByteStream, FrameStream};
 use domain::wire::{
-    AgentError, AgentInfo, Bind, DirEntry, ExecRequest, ExecStatus, Frame, Hello, Quiesce, SetGate, Signal,
-    SyncReport, SyncRequest, TermSize,
+    AgentError, AgentInfo, Bind, DirEntry, ExecRequest, ExecStatus, Frame, Hello, PortState, Quiesce,
+    SetGate, Signal, SyncReport, SyncRequest, TermSize,
 };
 use domain::{Error, ErrorKind, ExecId, Result, SandboxId};
 use futures_util::{StreamExt, stream};
@@ -227,6 +227,11 @@ impl AgentLink for Http2Link {
 
     async fn list_dir(&self, path: &str) -> Result<Vec<DirEntry>> {
         self.get(&format!("/v1/dir?path={}", escape(path))).await
+    }
+
+    async fn port_open(&self, port: u16) -> Result<bool> {
+        let state: PortState = self.get(&format!("/v1/port?port={port}")).await?;
+        Ok(state.open)
     }
 
     async fn quiesce(&self, quiesce: &Quiesce) -> Result<()> {

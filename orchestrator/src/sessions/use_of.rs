@@ -31,12 +31,12 @@ impl ExecOrder {
     pub fn request(self, id: ExecId) -> ExecRequest {
         ExecRequest {
             id,
-            argv: self.argv,
             cwd: self.cwd,
             env: self.env,
             stdin: self.stdin,
             tty: self.tty,
             timeout_ms: self.timeout.map(|t| t.as_millis() as u64),
+            ..ExecRequest::new(self.argv)
         }
     }
 }

@@ -1,7 +1,6 @@
 //! A Hotbed on the real engine for the sections that need one: started at the first of them, taken down after the
 //! last, with nothing left behind.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,21 +66,13 @@ pub fn spec(name: &str, url: String) -> Result<RepoSpec> {
         branch: branch()?,
         workspace: "/workspace".into(),
         image: Recipe {
-            base: Base::Packages {
+            schedule: "0 0 * * *".into(),
+            keep: 1,
+            step_timeout: HOUR,
+            ..Recipe::of(Base::Packages {
                 suite: "bookworm".into(),
                 include: ["git", "ca-certificates", "python3", "python3-venv"].map(String::from).to_vec(),
-            },
-            schedule: "0 0 * * *".into(),
-            timezone: "UTC".into(),
-            setup: Vec::new(),
-            update: Vec::new(),
-            warm: Vec::new(),
-            verify: None,
-            max_age: HOUR * 24,
-            keep: 1,
-            env: BTreeMap::new(),
-            ca_certificates: Vec::new(),
-            step_timeout: HOUR,
+            })
         },
         pool: PoolPolicy { min: 0, max: 1, member_max_age: HOUR * 4, warmup_ttl: Duration::from_secs(120) },
         session: SessionPolicy {

@@ -1,0 +1,187 @@
+//! The shape of what runs: the phases of a recipe, as they are written in `hotbed.yaml` and in a repository. The doc
+//! comments are the reference and the schema.
+
+use std::fmt;
+
+use domain::{Command, Phases};
+use schemars::JsonSchema;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Problem;
+use crate::values::{Account, Directory, Env, Period, Shell, parse};
+
+/// The commands of a phase: one plain one, or a list.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(crate) enum PhaseSection {
+    One(Shell),
+    Several(Vec<StepSection>),
+}
+
+/// A shell command alone, or with what it needs.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(crate) enum StepSection {
+    Plain(Shell),
+    Full(Box<CommandSection>),
+}
+
+/// A command with what it needs. A text alone is the same as `{ run: … }`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "command")]
+pub(crate) struct CommandSection {
+    /// A line for `sh -c`.
+    pub run: Shell,
+    /// The longest that it may take; `step_timeout` when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Period>,
+    /// Its environment, over that of the image. Not for secrets.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub env: Env,
+    /// The account in the sandbox that it runs as: a name or a number, and a group after a `:`. Root when not given; the workspace belongs to root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Account>,
+    /// Where it runs: a path in the sandbox, or one below the workspace, which it is when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<Directory>,
+    /// In `warm` only: its failure fails the build.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
+}
+
+fn is_empty(env: &Env) -> bool {
+    env.0.is_empty()
+}
+
+impl Default for PhaseSection {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
+
+impl<'de> Deserialize<'de> for PhaseSection {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct PhaseVisitor;
+        impl<'de> Visitor<'de> for PhaseVisitor {
+            type Value = PhaseSection;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a shell command, or a list of commands")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PhaseSection, E> {
+                parse(text).map(PhaseSection::One).map_err(E::custom)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<PhaseSection, A::Error> {
+                let mut steps = Vec::new();
+                while let Some(step) = seq.next_element()? {
+                    steps.push(step);
+                }
+                Ok(PhaseSection::Several(steps))
+            }
+        }
+        d.deserialize_any(PhaseVisitor)
+    }
+}
+
+struct StepVisitor;
+
+impl<'de> Visitor<'de> for StepVisitor {
+    type Value = StepSection;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a shell command, or `{ run: …, timeout: …, env: …, user: …, workdir: … }`")
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<StepSection, E> {
+        parse(text).map(StepSection::Plain).map_err(E::custom)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<StepSection, A::Error> {
+        let full = CommandSection::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(StepSection::Full(Box::new(full)))
+    }
+}
+
+impl<'de> Deserialize<'de> for StepSection {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_any(StepVisitor)
+    }
+}
+
+impl PhaseSection {
+    /// The commands that are written with more than a line, each with its place in the list.
+    fn full(&self) -> impl Iterator<Item = (usize, &CommandSection)> {
+        let steps: &[StepSection] = match self {
+            Self::One(_) => &[],
+            Self::Several(steps) => steps,
+        };
+        steps.iter().enumerate().filter_map(|(i, step)| match step {
+            StepSection::Full(full) => Some((i, &**full)),
+            StepSection::Plain(_) => None,
+        })
+    }
+
+    pub fn commands(&self) -> Vec<Command> {
+        match self {
+            Self::One(run) => vec![Command::new(&run.0)],
+            Self::Several(steps) => steps.iter().map(StepSection::command).collect(),
+        }
+    }
+}
+
+impl StepSection {
+    fn command(&self) -> Command {
+        match self {
+            Self::Plain(run) => Command::new(&run.0),
+            Self::Full(full) => Command {
+                run: full.run.0.clone(),
+                timeout: full.timeout.map(|t| t.0),
+                env: full.env.0.clone(),
+                user: full.user.as_ref().map(|u| u.0.clone()),
+                workdir: full.workdir.as_ref().map(|w| w.0.clone()),
+                required: full.required,
+                ..Command::default()
+            },
+        }
+    }
+}
+
+/// All phases of a section, by reference: the same checks and conversions for `hotbed.yaml` and `.hotbed.yaml`.
+pub(crate) struct PhaseKeys<'a> {
+    pub setup: &'a PhaseSection,
+    pub update: &'a PhaseSection,
+    pub warm: &'a PhaseSection,
+    pub verify: &'a PhaseSection,
+}
+
+impl PhaseKeys<'_> {
+    fn each(&self) -> [(&'static str, &PhaseSection); 4] {
+        [("setup", self.setup), ("update", self.update), ("warm", self.warm), ("verify", self.verify)]
+    }
+
+    /// What is wrong with a key because of where it stands: the key path below the section, and the problem.
+    pub fn problems(&self) -> Vec<(String, Problem)> {
+        let mut problems = Vec::new();
+        for (phase, section) in self.each() {
+            for (i, full) in section.full() {
+                if full.required && phase != "warm" {
+                    let problem = Problem::new(format!("`required` means nothing in `{phase}`"))
+                        .value("true")
+                        .expected("`required` in `warm` only: everywhere else a failure is fatal");
+                    problems.push((format!("{phase}[{i}].required"), problem));
+                }
+            }
+        }
+        problems
+    }
+
+    pub fn phases(&self) -> Phases {
+        Phases {
+            setup: self.setup.commands(),
+            update: self.update.commands(),
+            warm: self.warm.commands(),
+            verify: self.verify.commands(),
+            ..Phases::default()
+        }
+    }
+}
