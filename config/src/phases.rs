@@ -1,15 +1,16 @@
 //! The shape of what runs: the phases of a recipe, as they are written in `hotbed.yaml` and in a repository. The doc
 //! comments are the reference and the schema.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use domain::{Command, Phases};
+use domain::{Command, Phases, Ready, Service};
 use schemars::JsonSchema;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Problem;
-use crate::values::{Account, Directory, Env, Period, Shell, parse};
+use crate::values::{Account, Directory, Env, Needle, Period, Port, ServiceName, Shell, TreePattern, parse};
 
 /// The commands of a phase: one plain one, or a list.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -48,9 +49,54 @@ pub(crate) struct CommandSection {
     /// Where it runs: a path in the sandbox, or one below the workspace, which it is when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workdir: Option<Directory>,
+    /// In `update` only: paths in the repository, with `*`, `?` and `**`, such as `package-lock.json`. Where the git sync of a session changes one of them, the command runs in the session too, before its writes may begin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<TreePattern>,
     /// In `warm` only: its failure fails the build.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
+}
+
+/// A program that runs as long as the sandbox does. It begins at each start of a sandbox, when those before it are ready. It does not wait at the write gate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "service")]
+pub(crate) struct ServiceSection {
+    /// Its name in logs; each once.
+    pub name: ServiceName,
+    /// A line for `sh -c` that stays in the foreground.
+    pub run: Shell,
+    /// Its environment, over that of the image. Not for secrets.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub env: Env,
+    /// The account in the sandbox that it runs as; root when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Account>,
+    /// Where it runs: a path in the sandbox, or one below the workspace, which it is when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<Directory>,
+    /// When it is ready. A warm sandbox is one whose services are.
+    #[serde(default)]
+    pub ready: ReadySection,
+}
+
+/// When a service is ready: all that is given must hold. Where nothing is, it is ready when it has been started.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "ready")]
+pub(crate) struct ReadySection {
+    /// A shell command that must succeed; run as the service's user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Shell>,
+    /// A TCP port that must take connections on the sandbox's loopback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<Port>,
+    /// A text that a line of its output must hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<Needle>,
+    /// From its start until all of that holds; `1m` when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Period>,
 }
 
 fn is_empty(env: &Env) -> bool {
@@ -139,8 +185,28 @@ impl StepSection {
                 env: full.env.0.clone(),
                 user: full.user.as_ref().map(|u| u.0.clone()),
                 workdir: full.workdir.as_ref().map(|w| w.0.clone()),
+                inputs: full.inputs.iter().map(|i| i.0.clone()).collect(),
                 required: full.required,
                 ..Command::default()
+            },
+        }
+    }
+}
+
+impl ServiceSection {
+    fn service(&self) -> Service {
+        let ready = &self.ready;
+        Service {
+            name: self.name.0.clone(),
+            run: self.run.0.clone(),
+            env: self.env.0.clone(),
+            user: self.user.as_ref().map(|u| u.0.clone()),
+            workdir: self.workdir.as_ref().map(|w| w.0.clone()),
+            ready: Ready {
+                command: ready.command.as_ref().map(|c| c.0.clone()),
+                port: ready.port.map(|p| p.0),
+                log: ready.log.as_ref().map(|l| l.0.clone()),
+                timeout: ready.timeout.map_or(Ready::DEFAULT_TIMEOUT, |t| t.0),
             },
         }
     }
@@ -152,11 +218,21 @@ pub(crate) struct PhaseKeys<'a> {
     pub update: &'a PhaseSection,
     pub warm: &'a PhaseSection,
     pub verify: &'a PhaseSection,
+    pub prepare: &'a PhaseSection,
+    pub start: &'a PhaseSection,
+    pub services: &'a [ServiceSection],
 }
 
 impl PhaseKeys<'_> {
-    fn each(&self) -> [(&'static str, &PhaseSection); 4] {
-        [("setup", self.setup), ("update", self.update), ("warm", self.warm), ("verify", self.verify)]
+    fn each(&self) -> [(&'static str, &PhaseSection); 6] {
+        [
+            ("setup", self.setup),
+            ("update", self.update),
+            ("warm", self.warm),
+            ("verify", self.verify),
+            ("prepare", self.prepare),
+            ("start", self.start),
+        ]
     }
 
     /// What is wrong with a key because of where it stands: the key path below the section, and the problem.
@@ -170,6 +246,21 @@ impl PhaseKeys<'_> {
                         .expected("`required` in `warm` only: everywhere else a failure is fatal");
                     problems.push((format!("{phase}[{i}].required"), problem));
                 }
+                if !full.inputs.is_empty() && phase != "update" {
+                    let problem = Problem::new(format!("`inputs` means nothing in `{phase}`")).expected(
+                        "`inputs` in `update` only: it says after which syncs a command runs again",
+                    );
+                    problems.push((format!("{phase}[{i}].inputs"), problem));
+                }
+            }
+        }
+        let mut names = BTreeSet::new();
+        for (i, service) in self.services.iter().enumerate() {
+            if !names.insert(&service.name) {
+                let problem = Problem::new(format!("there are two services `{}`", service.name))
+                    .value(service.name.to_string())
+                    .expected("each name once");
+                problems.push((format!("services[{i}].name"), problem));
             }
         }
         problems
@@ -181,7 +272,9 @@ impl PhaseKeys<'_> {
             update: self.update.commands(),
             warm: self.warm.commands(),
             verify: self.verify.commands(),
-            ..Phases::default()
+            prepare: self.prepare.commands(),
+            start: self.start.commands(),
+            services: self.services.iter().map(ServiceSection::service).collect(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use crate::de::keys_of;
-use crate::phases::CommandSection;
+use crate::phases::{CommandSection, ReadySection, ServiceSection};
 use crate::schema::schema;
 use crate::sections;
 
@@ -92,6 +92,18 @@ pub(crate) fn sections() -> Vec<Section> {
             "repos[].image.setup[]",
             keys_of::<CommandSection>(),
             "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base: debian:bookworm\n      setup:\n        - apt-get install -y --no-install-recommends postgresql\n        - { run: createdb api, user: postgres, timeout: 2m }\n        - { run: npm ci, workdir: web, env: { CI: \"1\" } }\n      warm:\n        - { run: npm test, workdir: web, required: true }\n",
+        ),
+        section(
+            "service",
+            "repos[].image.services[]",
+            keys_of::<ServiceSection>(),
+            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base: { packages: { suite: bookworm, include: [git, postgresql] } }\n      services:\n        - name: db\n          run: /usr/lib/postgresql/15/bin/postgres -D /var/lib/postgresql/15/main\n          user: postgres\n          ready: { port: 5432, timeout: 30s }\n",
+        ),
+        section(
+            "ready",
+            "repos[].image.services[].ready",
+            keys_of::<ReadySection>(),
+            "repos:\n  - name: acme/web\n    url: https://github.com/acme/web.git\n    image:\n      base: debian:bookworm\n      services:\n        - { name: web, run: npm run dev, ready: { log: \"compiled successfully\", port: 3000 } }\n        - { name: queue, run: redis-server, ready: { command: redis-cli ping } }\n",
         ),
         section(
             "base",

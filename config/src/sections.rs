@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Serialize};
 
-use crate::phases::{PhaseKeys, PhaseSection};
+use crate::phases::{PhaseKeys, PhaseSection, ServiceSection};
 use crate::values::{
     BranchName, BranchPattern, ByteSize, Cpus, Days, DockerHost, Env, FilePath, GitUrl, HostPattern, Hours,
     HttpUrl, ImageReference, ListenAddress, NetworkName, PackageName, Period, Rate, Repo, RuntimeName,
@@ -268,8 +268,14 @@ pub(crate) struct ImageSection {
     pub update: PhaseSection,
     /// Fill caches: the first build and test run. A failure is recorded; it fails the build where the command is `required`.
     pub warm: PhaseSection,
-    /// Must succeed in a sandbox booted from the new image.
+    /// Must succeed in a sandbox booted from the new image, whose services are ready.
     pub verify: PhaseSection,
+    /// Run once per session, after its git sync and before its writes may begin. A failure is stated in the session and does not end it.
+    pub prepare: PhaseSection,
+    /// Run at each start of a sandbox, before the services.
+    pub start: PhaseSection,
+    /// Programs that run as long as the sandbox does.
+    pub services: Vec<ServiceSection>,
     /// An image older than this is rebuilt even when nothing changed.
     pub max_age: Period,
     /// How many images to keep, the current one included.
@@ -293,6 +299,9 @@ impl Default for ImageSection {
             update: PhaseSection::default(),
             warm: PhaseSection::default(),
             verify: PhaseSection::default(),
+            prepare: PhaseSection::default(),
+            start: PhaseSection::default(),
+            services: Vec::new(),
             max_age: Period::hours(24),
             keep: 3,
             step_timeout: Period::minutes(30),
@@ -304,7 +313,15 @@ impl Default for ImageSection {
 
 impl ImageSection {
     pub fn phases(&self) -> PhaseKeys<'_> {
-        PhaseKeys { setup: &self.setup, update: &self.update, warm: &self.warm, verify: &self.verify }
+        PhaseKeys {
+            setup: &self.setup,
+            update: &self.update,
+            warm: &self.warm,
+            verify: &self.verify,
+            prepare: &self.prepare,
+            start: &self.start,
+            services: &self.services,
+        }
     }
 }
 

@@ -8,12 +8,12 @@ mod time;
 
 pub use name::SecretRef;
 pub(crate) use name::{
-    Account, BranchName, BranchPattern, Directory, Env, FilePath, ImageReference, NetworkName, PackageName,
-    Repo, RuntimeName, SetName, Shell, Suite, Workspace,
+    Account, BranchName, BranchPattern, Directory, Env, FilePath, ImageReference, Needle, NetworkName,
+    PackageName, Repo, RuntimeName, ServiceName, SetName, Shell, Suite, TreePattern, Workspace,
 };
 pub use net::ListenAddress;
 pub(crate) use net::{DockerHost, GitUrl, HostPattern, HttpUrl};
-pub(crate) use quantity::{ByteSize, Cpus, Period, Rate};
+pub(crate) use quantity::{ByteSize, Cpus, Period, Port, Rate};
 pub(crate) use time::{Days, Hours, Schedule, Zone};
 
 use std::fmt;

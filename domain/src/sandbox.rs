@@ -127,6 +127,9 @@ pub struct SandboxRecord {
     pub deadline: Timestamp,
     /// Why it is stopping, in words; fixed words for expected reasons.
     pub reason: Option<String>,
+    /// What runs at each start has run, and its services were ready, in its present incarnation (F10).
+    #[serde(default)]
+    pub up: bool,
 }
 
 #[cfg(test)]

@@ -194,6 +194,9 @@ pub struct SessionRecord {
     /// The branch it works on and may push to, and no other.
     pub branch: Branch,
     pub sync: SyncState,
+    /// `prepare` of its image has been done in it, well or not: it is done once.
+    #[serde(default)]
+    pub prepared: bool,
     /// The snapshot it started from.
     pub snapshot: Option<SnapshotId>,
     /// The session it follows or was forked from.

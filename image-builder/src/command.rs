@@ -30,7 +30,7 @@ impl Tail {
         self.0.clear();
     }
 
-    fn push(&mut self, data: &[u8]) {
+    pub(crate) fn push(&mut self, data: &[u8]) {
         self.0.extend(&data[data.len().saturating_sub(TAIL_BYTES)..]);
         let excess = self.0.len().saturating_sub(TAIL_BYTES);
         self.0.drain(..excess);

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use domain::ports::{AgentLink, Captured};
 use domain::wire::{ExecExit, ExecRequest, Quiesce, SyncMode, SyncRequest};
 use domain::{
-    Command, CommitId, Digest, Error, ErrorKind, ImageRecord, Phase, PhaseReport, Purpose, Result, SandboxId,
+    Command, CommitId, Digest, Error, ErrorKind, ImageNote, ImageRecord, Phase, PhaseReport, Purpose, Result,
+    SandboxId,
 };
 use tokio::time::{Instant, timeout};
 use tracing::warn;
@@ -20,6 +21,8 @@ use crate::command::{Tail, follow};
 use crate::decide::{Decision, decide};
 use crate::fingerprint::fingerprint;
 use crate::job::{BuildFailure, BuildJob, BuildLog, BuildOutcome, Built, Workshop};
+use crate::live::bring_up;
+use crate::note::write_note;
 use crate::steps::{Start, Step, StepKind, steps};
 use crate::trust;
 
@@ -211,6 +214,11 @@ impl<'a> Run<'a> {
             StepKind::Trust => self.trust().await,
             StepKind::Sync(mode) => self.sync(mode, commit).await,
             StepKind::Run { command, fatal } => self.run(command, fatal).await,
+            StepKind::Note => {
+                let (link, note) = (self.link()?, ImageNote::new(&self.job.spec, commit));
+                let write = write_note(&*link, &note);
+                bounded(self.job.limits.call * 2, "leave a note in the image", write).await
+            }
             StepKind::Quiesce => {
                 let quiesce = Quiesce { stop: true, grace_ms: millis(QUIESCE_GRACE) };
                 let link = self.link()?;
@@ -218,6 +226,7 @@ impl<'a> Run<'a> {
             }
             StepKind::Capture => self.capture().await,
             StepKind::CheckHead => self.check_head(commit).await,
+            StepKind::BringUp => self.bring_up(commit).await,
             StepKind::Release => {
                 self.release().await;
                 Ok(())
@@ -356,6 +365,14 @@ impl<'a> Run<'a> {
             }
             None => Err(Fault::of(Error::permanent("the booted image has no repository in its workspace"))),
         }
+    }
+
+    /// The services of the booted image, as every sandbox of it will have them.
+    async fn bring_up(&mut self, commit: &CommitId) -> Result<(), Fault> {
+        let (link, note) = (self.link()?, ImageNote::new(&self.job.spec, commit));
+        // It says by itself what was not ready in time; this stands behind that.
+        let limit = note.start_limit() + self.job.limits.boot;
+        bounded(limit, "bring up the image's services", bring_up(&*link, &note, self.log)).await
     }
 
     /// Runs a shell command with its output in the log.

@@ -36,10 +36,14 @@ pub enum StepKind {
         command: Command,
         fatal: bool,
     },
+    /// Leave in the image what runs in the sandboxes that are started from it.
+    Note,
     Quiesce,
     Capture,
     /// HEAD of the booted capture is the commit (F25).
     CheckHead,
+    /// Run `start`, start the services, wait until they are ready (F10).
+    BringUp,
     Release,
 }
 
@@ -62,9 +66,11 @@ impl fmt::Display for Step {
                 }
                 f.write_str(if *fatal { "" } else { ", not fatal" })
             }
+            StepKind::Note => f.write_str("note in the image what runs in its sandboxes"),
             StepKind::Quiesce => f.write_str("end what runs and flush"),
             StepKind::Capture => f.write_str("capture"),
             StepKind::CheckHead => f.write_str("compare HEAD"),
+            StepKind::BringUp => f.write_str("run `start`, wait for the services"),
             StepKind::Release => f.write_str("release the sandbox"),
         }
     }
@@ -103,12 +109,16 @@ pub fn steps(spec: &RepoSpec, decision: &Decision) -> Vec<Step> {
     };
     phases.update.iter().filter(|c| !done(c)).map(must).for_each(|kind| add(Phase::Update, kind));
     phases.warm.iter().map(may).for_each(|kind| add(Phase::Warm, kind));
+    add(Phase::Capture, StepKind::Note);
     add(Phase::Capture, StepKind::Quiesce);
     add(Phase::Capture, StepKind::Capture);
     // Before the check, so that a build never needs two sandboxes at once.
     add(Phase::Capture, StepKind::Release);
     add(Phase::Check, StepKind::Boot(Start::Capture));
     add(Phase::Check, StepKind::CheckHead);
+    if !(phases.start.is_empty() && phases.services.is_empty()) {
+        add(Phase::Check, StepKind::BringUp);
+    }
     phases.verify.iter().map(must).for_each(|kind| add(Phase::Check, kind));
     add(Phase::Check, StepKind::Release);
     steps

@@ -6,6 +6,7 @@
 //! start-up does: there is no second path after a crash.
 
 mod admission;
+mod environment;
 mod reconcile;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ use tracing::{info, warn};
 use crate::live::{Guard, Live};
 use crate::metrics::Metrics;
 
+pub use environment::{Environment, Silent};
 pub use reconcile::ReconcileReport;
 
 /// From the row to the agent's first answer; a base that must be unpacked first is not in it.
@@ -83,6 +85,10 @@ pub struct Presence {
     pub over: Option<String>,
     /// When the link was lost, or the record loaded.
     silent_since: Option<tokio::time::Instant>,
+    /// How what runs beside its user's work stands.
+    pub environment: Environment,
+    /// While its services are started: when they must be ready.
+    coming_up_until: Option<tokio::time::Instant>,
 }
 
 /// One sandbox.
@@ -101,6 +107,8 @@ pub struct Entry {
     stopping: std::sync::atomic::AtomicBool,
     /// Starts of an exited sandbox by this process, and when the last one was.
     restarts: Mutex<(u32, Option<tokio::time::Instant>)>,
+    /// What its image says of itself.
+    note: Mutex<Option<Arc<domain::ImageNote>>>,
     /// Its agent showed another token than the record's, and none is connected.
     refused: std::sync::atomic::AtomicBool,
 }
@@ -118,6 +126,7 @@ impl Entry {
             started_at: Mutex::default(),
             stopping: std::sync::atomic::AtomicBool::new(false),
             restarts: Mutex::default(),
+            note: Mutex::default(),
             refused: std::sync::atomic::AtomicBool::new(false),
         })
     }
@@ -148,12 +157,22 @@ impl Entry {
         self.presence.borrow().over.as_deref() == Some(reason)
     }
 
-    /// Waits for the agent. `Gone` when the sandbox ends first, `Timeout` after `deadline`.
+    /// Waits for the agent. `Gone` when the sandbox ends first, `Timeout` after `deadline`; or later, where the agent
+    /// is there and the services of a member are being started.
     pub async fn wait_link(&self, deadline: Duration) -> Result<Arc<dyn AgentLink>> {
         let mut presence = self.presence.subscribe();
-        let ready =
-            presence.wait_for(|p| p.over.is_some() || p.link.as_ref().is_some_and(|l| !l.is_closed()));
-        match tokio::time::timeout(deadline, ready).await {
+        let until = tokio::time::Instant::now() + deadline;
+        let came = loop {
+            let ready =
+                presence.wait_for(|p| p.over.is_some() || p.link.as_ref().is_some_and(|l| !l.is_closed()));
+            let later = self.presence.borrow().coming_up_until.filter(|at| *at > until);
+            match tokio::time::timeout_at(later.unwrap_or(until), ready).await {
+                // It may have begun to come up in the meantime.
+                Err(_) if self.presence.borrow().coming_up_until > later.or(Some(until)) => {}
+                came => break came.map(|p| p.map(|p| p.clone())),
+            }
+        };
+        match came {
             Ok(Ok(p)) => match (&p.over, &p.link) {
                 (None, Some(link)) => Ok(link.clone()),
                 (over, _) => Err(Error::gone(format!(
@@ -211,6 +230,8 @@ pub enum FleetEvent {
     Connected(SandboxId),
     /// It ended without having been asked to.
     Lost(SandboxId, String),
+    /// A service of a claimed sandbox ended, by this name.
+    ServiceEnded(SandboxId, String),
 }
 
 pub struct Fleet {
@@ -363,6 +384,7 @@ impl Fleet {
             claimed_at: None,
             deadline: after(now, START_DEADLINE),
             reason: None,
+            up: false,
         };
         let mut env = spec.image.env.clone();
         env.extend(order.env);

@@ -7,6 +7,7 @@
 mod create;
 mod drive;
 mod end;
+mod phases;
 mod use_of;
 
 use std::collections::BTreeMap;
@@ -258,6 +259,11 @@ impl Sessions {
                         }
                     }
                     FleetEvent::Lost(sandbox, reason) => me.sandbox_lost(sandbox, &reason),
+                    FleetEvent::ServiceEnded(sandbox, name) => {
+                        if let Some(session) = me.of_sandbox(sandbox) {
+                            post(&me.logs, session.id, "service_ended", json!({"service": name}));
+                        }
+                    }
                 }
             }
         });

@@ -284,6 +284,12 @@ impl Warmups {
             session: None,
         };
         let report = link.sync(&request).await?;
+        // While the user types: at the claim nothing of it is left to do.
+        if let Some(note) = entry.note() {
+            let mut note = (*note).clone();
+            image_builder::update_tree(&*link, &mut note, &report.head, &crate::fleet::Silent).await?;
+            entry.set_note(Some(note));
+        }
         self.fleet.set_commit(&entry, report.head).await
     }
 }

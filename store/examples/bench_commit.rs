@@ -22,6 +22,7 @@ fn session(n: u128) -> SessionRecord {
         base: "main".parse().expect("a branch"),
         branch: "hotbed/x".parse().expect("a branch"),
         sync: SyncState::pending(),
+        prepared: false,
         snapshot: None,
         parent: None,
         warmup: None,
@@ -54,6 +55,7 @@ fn sandbox(session: &SessionRecord) -> SandboxRecord {
         claimed_at: Some(session.created_at),
         deadline: session.created_at,
         reason: None,
+        up: false,
     }
 }
 

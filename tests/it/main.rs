@@ -4,6 +4,7 @@ mod api;
 mod cadence;
 mod claims;
 mod docker;
+mod environment;
 mod faults;
 mod http;
 mod layers;

@@ -36,20 +36,27 @@ pub struct Setup {
     pub manual_clock: bool,
     /// Build an image of every repo first and wait for full pools.
     pub ready: bool,
+    /// How agents behave from the beginning.
+    pub agents: FakeAgentOptions,
 }
 
 impl Setup {
     /// One repo, `acme/api`, with a pool of this size.
     pub fn pool(size: u32) -> Self {
-        Self { repos: vec![spec("acme/api", size)], manual_clock: false, ready: true }
+        Self::repos(vec![spec("acme/api", size)])
     }
 
     pub fn repos(repos: Vec<RepoSpec>) -> Self {
-        Self { repos, manual_clock: false, ready: true }
+        Self { repos, manual_clock: false, ready: true, agents: FakeAgentOptions::default() }
     }
 
     pub fn manual_clock(mut self) -> Self {
         self.manual_clock = true;
+        self
+    }
+
+    pub fn agents(mut self, change: impl FnOnce(&mut FakeAgentOptions)) -> Self {
+        change(&mut self.agents);
         self
     }
 
@@ -117,6 +124,8 @@ struct Inner {
     /// What each capture holds.
     trees: HashMap<Digest, Tree>,
     server: Option<(Weak<Fleet>, Handle)>,
+    /// How new agents behave.
+    newcomers: FakeAgentOptions,
     /// Of every agent that ever was, how often it was bound.
     binds: HashMap<SandboxId, Arc<AtomicU32>>,
     refused: Vec<SandboxId>,
@@ -138,7 +147,7 @@ impl Agents {
                     old.redial()
                 }
                 None => {
-                    let agent = FakeAgent::new(start.id, FakeAgentOptions::default());
+                    let agent = FakeAgent::new(start.id, inner.newcomers.clone());
                     if let Some((head, files)) = inner.trees.get(&start.source) {
                         agent.restore(head.clone(), files.clone());
                     }
@@ -174,6 +183,11 @@ impl Agents {
         if removed {
             inner.present.remove(&id);
         }
+    }
+
+    /// Agents that are started from now on behave like this.
+    pub fn newcomers(&self, change: impl FnOnce(&mut FakeAgentOptions)) {
+        change(&mut self.inner().newcomers);
     }
 
     /// Every agent's connection is lost, and each dials again.
@@ -291,6 +305,7 @@ impl World {
         }
         let backend = Arc::new(FakeBackend::default());
         let agents = Arc::new(Agents::default());
+        agents.newcomers(|options| *options = setup.agents);
         let a = agents.clone();
         backend.on_start(move |start| a.started(start));
         let (a, b) = (agents.clone(), Arc::downgrade(&backend));

@@ -51,6 +51,12 @@ checked! {
     Account, "account", "an account of the sandbox, such as `postgres`, `1000` or `app:staff`", check_account;
     /// Where a command runs in a sandbox.
     Directory, "path", "a path in the sandbox, such as `/opt/app`, or below the workspace, such as `web`", check_directory;
+    /// A service of a sandbox.
+    ServiceName, "name", "a name of lower-case letters, digits and `-`, at most 63", check_label;
+    /// A text to look for in a line.
+    Needle, "text", "a text of one line", check_needle;
+    /// Paths in a repository.
+    TreePattern, "path-pattern", "a path in the repository, such as `package-lock.json` or `**/go.sum`", check_pattern_of_tree;
     /// Where the tree lies in a sandbox.
     Workspace, "path", "an absolute path in the sandbox, such as `/workspace`", check_workspace;
     /// Makes a session's branch.
@@ -156,6 +162,25 @@ fn check_directory(text: &str) -> Result<(), Reason> {
     Ok(())
 }
 
+fn check_needle(text: &str) -> Result<(), Reason> {
+    let good = (1..=500).contains(&text.len()) && !text.contains(char::is_control);
+    if good { Ok(()) } else { Err(not(text, "a text to look for")) }
+}
+
+fn check_pattern_of_tree(text: &str) -> Result<(), Reason> {
+    let wrong = |why: &str| Err(not(text, "a path in the repository").help(why.to_owned()));
+    if text.is_empty() || text.len() > 1000 || text.contains(char::is_control) {
+        return wrong("it is at most 1000 bytes, without line breaks");
+    }
+    if text.starts_with('/') {
+        return wrong("it begins at the repository's root: write it without the `/`");
+    }
+    if text.split('/').any(|part| part == "..") {
+        return wrong("write it without `..`");
+    }
+    Ok(())
+}
+
 fn check_workspace(text: &str) -> Result<(), Reason> {
     let wrong = |why: &str| Err(not(text, "a place for the workspace").help(why.to_owned()));
     if !text.starts_with('/') {
@@ -214,7 +239,7 @@ fn check_label(text: &str) -> Result<(), Reason> {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-');
-    if good { Ok(()) } else { Err(not(text, "a namespace")) }
+    if good { Ok(()) } else { Err(not(text, "a name")) }
 }
 
 fn check_path(text: &str) -> Result<(), Reason> {

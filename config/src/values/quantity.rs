@@ -204,6 +204,26 @@ impl fmt::Display for Rate {
     }
 }
 
+/// A TCP port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Port(pub u16);
+
+impl Text for Port {
+    const EXPECTED: &'static str = "a port, 1 to 65535";
+
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let reason = not(text, "a port");
+        Err(if text.parse::<u16>().is_ok() { reason.help("remove the quotes") } else { reason })
+    }
+
+    fn number(text: &str) -> Result<Self, Reason> {
+        match text.parse() {
+            Ok(port) if port > 0 => Ok(Self(port)),
+            _ => Err(not(text, "a port")),
+        }
+    }
+}
+
 text_values! {
     Period, "timespan", "string";
     ByteSize, "size", "string";
@@ -239,6 +259,7 @@ macro_rules! number_values {
 
 number_values! {
     Cpus, |c: &Cpus| f64::from(c.0) / 1000.0, { "type": "number", "minimum": 0.01, "maximum": 4096 };
+    Port, |p: &Port| f64::from(p.0), { "type": "integer", "minimum": 1, "maximum": 65535 };
     Rate, |r: &Rate| r.0, { "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 };
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use config::{Config, DockerSettings, ForgeSettings, ListenAddress};
-use domain::{Base, Command, Network};
+use domain::{Base, Command, Network, Ready, Service};
 
 use crate::{here, hold, parse};
 
@@ -93,6 +93,12 @@ repos:
         - { run: createdb api, user: "postgres:ssl-cert", timeout: 2m, workdir: /opt, env: { A: "1" } }
       warm: [ { run: make test, required: true } ]
       verify: make smoke
+      update: [ { run: npm ci, inputs: [package-lock.json, "web/**"] } ]
+      prepare: [ { run: make env, timeout: 30s } ]
+      start: redis-server --daemonize yes
+      services:
+        - { name: db, run: postgres, ready: { port: 5432, timeout: 30s } }
+        - { name: web, run: npm start }
 "#;
     let config = parse(text).unwrap();
     let phases = &config.repos()[0].image.phases;
@@ -104,8 +110,15 @@ repos:
         ..Command::new("createdb api")
     };
     assert_eq!(phases.setup, ["make deps".into(), createdb]);
+    let inputs = vec!["package-lock.json".into(), "web/**".into()];
+    assert_eq!(phases.update, [Command { inputs, ..Command::new("npm ci") }]);
+    assert_eq!((phases.prepare.len(), &phases.start), (1, &vec!["redis-server --daemonize yes".into()]));
+    let ready = Ready { port: Some(5432), timeout: Duration::from_secs(30), ..Ready::default() };
+    let db = Service { ready, ..Service { name: "db".into(), run: "postgres".into(), ..Service::default() } };
+    let web = Service { name: "web".into(), run: "npm start".into(), ..Service::default() };
+    assert_eq!(phases.services, [db, web]);
     assert_eq!(phases.warm, [Command { required: true, ..Command::new("make test") }]);
-    assert_eq!((&phases.verify, &phases.update), (&vec!["make smoke".into()], &Vec::new()));
+    assert_eq!(phases.verify, ["make smoke".into()]);
 }
 
 #[test]

@@ -262,7 +262,10 @@ impl AgentLink for FakeAgent {
 
     async fn exec(&self, request: &ExecRequest) -> Result<ExecStatus> {
         self.up()?;
-        let line = request.argv.last().cloned().unwrap_or_default();
+        let line = match request.argv.as_slice() {
+            [sh, c, line] if sh == "sh" && c == "-c" => line.clone(),
+            argv => argv.join(" "),
+        };
         let commands = self.options().commands;
         let does = commands.into_iter().find(|(part, _)| line.contains(part)).map(|(_, does)| does);
         let (output, exit) = match does {
@@ -362,7 +365,8 @@ impl AgentLink for FakeAgent {
     ) -> Result<()> {
         self.up()?;
         let mut state = self.state();
-        if !state.gate_open {
+        let guarded = !path.starts_with('/') || path.starts_with("/workspace");
+        if guarded && !state.gate_open {
             return Err(Error::conflict("the write gate is shut"));
         }
         state.files.insert(path.into(), data);
@@ -386,7 +390,8 @@ impl AgentLink for FakeAgent {
             mode: 0o644,
             modified: 0,
         };
-        Ok(self.state().files.iter().map(entry).collect())
+        // The workspace, where names are relative.
+        Ok(self.state().files.iter().filter(|(name, _)| !name.starts_with('/')).map(entry).collect())
     }
 
     async fn port_open(&self, port: u16) -> Result<bool> {

@@ -171,6 +171,7 @@ fn the_steps_of_a_full_build() {
             "setup: run `make build`",
             "update: run `make migrate`",
             "warm: run `make test`, not fatal",
+            "capture: note in the image what runs in its sandboxes",
             "capture: end what runs and flush",
             "capture: capture",
             "capture: release the sandbox",
@@ -180,6 +181,27 @@ fn the_steps_of_a_full_build() {
             "check: release the sandbox",
         ]
     );
+}
+
+/// F10: an image whose services don't come up does not become current.
+#[test]
+fn services_are_ready_before_the_image_is_verified() {
+    let mut spec = spec();
+    spec.image.phases.services.push(service());
+    spec.image.phases.warm[0].required = true;
+    spec.image.phases.warm[0].user = Some("app".into());
+    let text: Vec<_> =
+        steps(&spec, &Decision::Full { why: FullReason::NoImage }).iter().map(|s| s.to_string()).collect();
+    let check = text.iter().position(|s| s == "check: compare HEAD").expect("a check");
+    assert_eq!(
+        text[check + 1..],
+        [
+            "check: run `start`, wait for the services",
+            "check: run `make smoke`",
+            "check: release the sandbox"
+        ]
+    );
+    assert!(text.contains(&"warm: run `make test` as app".to_owned()), "{text:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Tests of the image builder, at its public boundary.
 
 mod decide;
+mod live;
 mod make;
 mod promote;
 mod queue;

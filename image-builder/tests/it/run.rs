@@ -83,6 +83,7 @@ async fn a_full_build_goes_through_its_steps() {
         "run make build in /workspace",
         "run make migrate in /workspace",
         "run make test in /workspace",
+        "write /etc/hotbed/image.json 302",
         "quiesce stop=true",
         "capture",
         "release",

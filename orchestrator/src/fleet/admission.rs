@@ -31,6 +31,9 @@ impl Fleet {
             Ok(info) => info,
             Err(e) => return debug!(sandbox = %entry.id, error = %e.chain(), "a new agent did not answer"),
         };
+        if !self.settle_in(&entry, &link).await {
+            return;
+        }
         let now = self.clock.now();
         let applied = self
             .apply(&entry, SandboxEvent::AgentConnected, |r| {
@@ -72,6 +75,7 @@ impl Fleet {
             _ => {}
         }
         self.pool_poke.notify_one();
+        self.watch_services(&entry, &link);
         let fleet = Arc::downgrade(self);
         tokio::spawn(async move {
             link.closed().await;

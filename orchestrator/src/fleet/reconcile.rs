@@ -187,6 +187,7 @@ impl Fleet {
         let (receipt, source) = {
             let mut record = entry.lock();
             record.token_hash = token_hash;
+            record.up = false;
             record.deadline = after(self.clock.now(), START_DEADLINE);
             (self.store.submit(Tx::new().sandbox(&record)), record.source.clone())
         };

@@ -146,6 +146,7 @@ impl Sessions {
             base,
             branch,
             sync: SyncState::pending(),
+            prepared: false,
             snapshot: new.snapshot,
             parent: new.parent,
             warmup: new.warmup,

@@ -53,6 +53,8 @@ impl Sessions {
                 tokio::time::sleep(HEAD_START).await;
             }
             self.sync(session, &link).await;
+        } else if phase.gate_is_open() {
+            self.prepare_late(session, &link).await;
         }
     }
 
@@ -207,9 +209,16 @@ impl Sessions {
         super::post(&self.logs, session.id, "sync_started", json!({}));
         let limit =
             self.repos.spec(&session.repo).map_or(Duration::from_secs(60), |s| s.session.sync_timeout);
-        let done = match tokio::time::timeout(limit, self.sync_tree(session, link, limit)).await {
+        let needs = self.needs(session);
+        let synced = self.sync_tree(session, link, limit, needs.is_none());
+        let done = match tokio::time::timeout(limit, synced).await {
             Ok(done) => done,
             Err(_) => Err(Error::timeout(format!("git sync did not end within {} s", limit.as_secs()))),
+        };
+        let took = begun.elapsed();
+        let done = match (done, needs) {
+            (Ok(head), Some(needs)) => self.fulfil_and_open(session, link, needs, &head).await.map(|()| head),
+            (done, _) => done,
         };
         if let Err(e) = &done
             && link.is_closed()
@@ -217,7 +226,6 @@ impl Sessions {
             // The agent dials again and the sync with it; that is no failure of the sync.
             return debug!(session = %session.id, error = %e.chain(), "the agent went away during sync");
         }
-        let took = begun.elapsed();
         let ended = self.clock.now();
         let noted = self.update(session, false, |r| {
             r.sync.ended_at = Some(ended);
@@ -255,6 +263,7 @@ impl Sessions {
         session: &Session,
         link: &Arc<dyn AgentLink>,
         limit: Duration,
+        open_gate: bool,
     ) -> Result<CommitId> {
         let record = session.record();
         self.mirrors.refresh(&record.repo).await?;
@@ -281,7 +290,7 @@ impl Sessions {
             branch: record.branch.clone(),
             commit: wanted.clone(),
             timeout_ms: limit.as_millis() as u64,
-            open_gate: true,
+            open_gate,
             session: Some(record.id),
         };
         let report = link.sync(&request).await?;

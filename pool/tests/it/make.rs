@@ -67,5 +67,6 @@ pub fn member(id: u128, repo: &RepoName, n: u128, state: SandboxState, created: 
         claimed_at: None,
         deadline: at(created + 120),
         reason: None,
+        up: false,
     }
 }

@@ -31,6 +31,7 @@ pub fn session(n: u128, state: SessionState) -> SessionRecord {
         base: "main".parse().unwrap(),
         branch: "hotbed/1".parse().unwrap(),
         sync: SyncState::pending(),
+        prepared: false,
         env: std::collections::BTreeMap::new(),
         snapshot: None,
         parent: None,
@@ -64,6 +65,7 @@ pub fn sandbox(n: u128, state: SandboxState) -> SandboxRecord {
         claimed_at: None,
         deadline: at(9999),
         reason: None,
+        up: false,
     }
 }
 

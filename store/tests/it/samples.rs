@@ -49,6 +49,7 @@ pub fn sandbox(n: u128, state: SandboxState) -> SandboxRecord {
         claimed_at: None,
         deadline: at(100),
         reason: None,
+        up: false,
     }
 }
 
@@ -69,6 +70,7 @@ pub fn session(n: u128, state: SessionState) -> SessionRecord {
         base: "main".parse().expect("a branch"),
         branch: format!("hotbed/{n}").parse().expect("a branch"),
         sync: SyncState::pending(),
+        prepared: false,
         snapshot: None,
         parent: None,
         warmup: None,
