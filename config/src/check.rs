@@ -495,6 +495,7 @@ impl<'a> Checker<'a> {
                 max: repo.pool.max,
                 member_max_age: repo.pool.member_max_age.0,
                 warmup_ttl: repo.pool.warmup_ttl.0,
+                ..PoolPolicy::default()
             },
             session: SessionPolicy {
                 timeout: repo.session.timeout.0,

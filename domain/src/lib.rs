@@ -3,6 +3,7 @@
 //! This crate does no IO and knows no adapter. Everything else points here; it points at nothing.
 
 mod clock;
+mod demand;
 mod error;
 mod glob;
 mod ids;
@@ -19,6 +20,7 @@ pub mod testing;
 pub mod wire;
 
 pub use clock::{Clock, SharedClock, SystemClock};
+pub use demand::{DemandHour, LeadTimes, PoolOrder, PoolOrderKind};
 pub use error::{Error, ErrorKind, Result};
 pub use glob::glob_matches;
 pub use ids::{
@@ -36,4 +38,6 @@ pub use session::{
     SessionState, SnapshotKind, SnapshotRecord, SnapshotState, SyncPhase, SyncState, WarmupRecord,
     WarmupState,
 };
-pub use spec::{Base, Identity, Network, PoolPolicy, Recipe, RepoSpec, Resources, SessionPolicy};
+pub use spec::{
+    Base, Budget, Identity, Network, PoolPolicy, Recipe, RepoSpec, Resources, SessionPolicy, Window,
+};

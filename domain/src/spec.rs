@@ -78,12 +78,60 @@ pub enum Base {
 /// How many sandboxes of a repo are kept warm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PoolPolicy {
+    /// Never fewer than this, but for a repo that is idle.
     pub min: u32,
+    /// Never more than this.
     pub max: u32,
+    /// The share of claims that shall find a warm sandbox; `None` keeps `min` whatever the traffic is.
+    pub target_hit_rate: Option<f64>,
+    /// Parts of the week that raise `min`.
+    pub windows: Vec<Window>,
+    /// A repo without a claim for this long keeps nothing warm.
+    pub idle_after: Option<Duration>,
     /// A member older than this is replaced.
     pub member_max_age: Duration,
     /// How long a warm-up holds its member after the last keystroke.
     pub warmup_ttl: Duration,
+}
+
+/// One member, no forecast: what a test or a benchmark changes from.
+impl Default for PoolPolicy {
+    fn default() -> Self {
+        Self {
+            min: 1,
+            max: 10,
+            target_hit_rate: None,
+            windows: Vec::new(),
+            idle_after: None,
+            member_max_age: Duration::from_secs(6 * 3600),
+            warmup_ttl: Duration::from_secs(120),
+        }
+    }
+}
+
+/// A part of the week that raises a pool's `min`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Window {
+    /// The days on which it begins, Monday first.
+    pub days: [bool; 7],
+    /// Minutes after midnight by the zone's own clock. Where `to` is not after `from` it ends on the next day.
+    pub from: u16,
+    pub to: u16,
+    /// A time zone of the IANA database.
+    pub zone: String,
+    /// What `min` is raised to.
+    pub min: u32,
+}
+
+/// What all sandboxes together may use; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Bytes.
+    pub memory: Option<u64>,
+    /// Thousandths of a CPU.
+    pub cpu_millis: Option<u64>,
+    /// How many there may be.
+    pub sandboxes: Option<u64>,
 }
 
 /// When a session ends without being asked to.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use domain::{Purpose, RepoName, SandboxRecord, SandboxState, SharedClock};
 use jiff::Timestamp;
-use pool::{Action, PoolInput, PoolPlan, RepoInput};
+use pool::{Action, Demand, PoolInput, PoolPlan, RepoInput};
 use tracing::{debug, info, warn};
 
 use crate::fleet::{Fleet, Order, after};
@@ -94,18 +94,21 @@ impl Pools {
                 RepoInput {
                     repo: spec.name.clone(),
                     spec: &spec.pool,
+                    size: spec.resources,
+                    demand: Demand::default(),
+                    order: None,
                     current: images.get(&spec.name),
                     reserved: members.iter().filter(|m| m.reserved.is_some()).count() as u32,
                     members,
                     unhealthy: HashSet::new(),
                     backoff_until: trouble.get(&spec.name).map(|t| t.until),
-                    paused: false,
                 }
             })
             .collect();
         drop(trouble);
         let starting_limit = self.starting_limit.load(Ordering::Relaxed);
-        pool::plan(now, &PoolInput { repos, starting_limit, starting_now: starting })
+        let input = PoolInput { repos, starting_limit, starting_now: starting, ..PoolInput::default() };
+        pool::plan(now, &input)
     }
 
     /// One run.

@@ -6,20 +6,29 @@
 //! - What can serve nobody goes at once: not ready in time, unhealthy, over its age, or still booting from an image
 //!   that is no longer current.
 //! - What is merely superseded or in the last tenth of its life is *replaced*: a successor is ready first, and the
-//!   members that are ready never fall below the target. For that the pool may exceed its target by [`surge`].
-//! - Above the target idle members are removed, those furthest from being ready first, then the oldest (F15).
+//!   members that are ready never fall below the target. For that the pool may exceed its target by [`surge`]. Only
+//!   where the budget has no room for a successor, members that are to be replaced go first.
+//! - Above the target idle members are removed, those furthest from being ready first, then the oldest (F15). Where
+//!   traffic made the target fall, they are kept for some minutes, because claims take most of them anyway.
 //! - What a warm-up holds is removed only when it can't serve; what is claimed is not looked at (F4).
 //! - All repos share one limit of parallel starts; the repo that has the smallest part of its target comes first
 //!   (F14). A repo that is paused, backing off or without an image takes nothing from the others.
+//! - All repos share one budget with sessions and builds, which come first: [`crate::budget`]. Targets are cut to what
+//!   will be free, and starts wait for what is free now.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::fmt;
 
-use domain::{ImageId, ImageRecord, PoolPolicy, Purpose, RepoName, SandboxId, SandboxRecord, SandboxState};
+use domain::{
+    Budget, ImageId, ImageRecord, PoolOrder, PoolOrderKind, PoolPolicy, Purpose, RepoName, Resources,
+    SandboxId, SandboxRecord, SandboxState,
+};
 use jiff::Timestamp;
 
+use crate::budget::{Bid, Usage, holds, share};
 use crate::life::{expires_at, replaced_from};
+use crate::target::{Demand, Target, drained, target};
 
 /// Everything that a plan looks at.
 #[derive(Debug, Default)]
@@ -30,6 +39,11 @@ pub struct PoolInput<'a> {
     /// How many are now, for whatever purpose, the members given here included. A cold start that takes the last
     /// place makes the refill wait (F14).
     pub starting_now: u32,
+    pub budget: Budget,
+    /// What everybody but the members given here takes or waits to take: sessions, builds.
+    pub used: Usage,
+    /// What is on its way out, and still there.
+    pub leaving: Usage,
 }
 
 /// One repo as the records have it.
@@ -37,6 +51,11 @@ pub struct PoolInput<'a> {
 pub struct RepoInput<'a> {
     pub repo: RepoName,
     pub spec: &'a PoolPolicy,
+    /// What one member takes.
+    pub size: Resources,
+    pub demand: Demand<'a>,
+    /// The latest order of an operator for this pool. One whose time is over counts for nothing.
+    pub order: Option<&'a PoolOrder>,
     /// What new members start from.
     pub current: Option<&'a ImageRecord>,
     /// The rows of purpose `Pool` that are not gone. Rows of other repos and purposes are passed over (F6).
@@ -47,8 +66,24 @@ pub struct RepoInput<'a> {
     pub reserved: u32,
     /// Starting failed of late; until then nothing is made.
     pub backoff_until: Option<Timestamp>,
+}
+
+impl RepoInput<'_> {
     /// Nothing is made, replaced or scaled down; what can serve nobody still goes.
-    pub paused: bool,
+    fn paused(&self) -> bool {
+        self.order.is_some_and(|o| o.kind == PoolOrderKind::Pause)
+    }
+
+    /// Nothing is made, and what is idle goes.
+    fn drained(&self) -> bool {
+        self.order.is_some_and(|o| o.kind == PoolOrderKind::Drain)
+    }
+
+    /// Whether what there is may be exchanged or given up. Without an image nothing is known to be better than what
+    /// is there.
+    fn may_give_up(&self) -> bool {
+        self.drained() || (self.current.is_some() && !self.paused())
+    }
 }
 
 /// Why a member is removed.
@@ -110,13 +145,6 @@ impl fmt::Display for Action {
     }
 }
 
-/// How many members a repo shall have, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    pub members: u32,
-    pub why: String,
-}
-
 /// Unclaimed members by state, as the plan found them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Have {
@@ -136,7 +164,7 @@ impl Have {
 }
 
 /// What to do for one repo, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RepoPlan {
     pub repo: RepoName,
     pub target: Target,
@@ -147,7 +175,7 @@ pub struct RepoPlan {
 }
 
 /// What to do for all repos, in the order of the input.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PoolPlan {
     pub repos: Vec<RepoPlan>,
 }
@@ -169,7 +197,7 @@ impl fmt::Display for RepoPlan {
         write!(
             f,
             "{}: target {} ({}); has {warm} warm, {starting} starting, {creating} creating ({reserved} reserved, {stale} stale); {}",
-            self.repo, self.target.members, self.target.why, self.reason
+            self.repo, self.target.members, self.target, self.reason
         )?;
         let creates = self.actions.iter().filter(|a| matches!(a, Action::CreateMember { .. })).count();
         if creates > 0 {
@@ -198,21 +226,6 @@ impl fmt::Display for PoolPlan {
     }
 }
 
-/// How many members a repo shall have: its `min` and one for each live warm-up, at most its `max`. The one place
-/// that a forecast of traffic will change.
-pub fn target(policy: &PoolPolicy, warmups: u32) -> Target {
-    let wanted = policy.min.saturating_add(warmups);
-    let members = wanted.min(policy.max);
-    let mut why = format!("min {}", policy.min);
-    if warmups > 0 {
-        why += &format!(" and {warmups} for warm-ups");
-    }
-    if members < wanted {
-        why += &format!(", max {}", policy.max);
-    }
-    Target { members, why }
-}
-
 /// By how many a pool may exceed its target while members are replaced: a quarter of it, at least one; none where
 /// the target is zero, because then nothing is replaced.
 pub fn surge(target: u32) -> u32 {
@@ -221,18 +234,182 @@ pub fn surge(target: u32) -> u32 {
 
 /// What to do now. Pure: the same input gives the same plan, and the plan's own result gives an empty one.
 pub fn plan(now: Timestamp, input: &PoolInput<'_>) -> PoolPlan {
-    let mut drafts: Vec<Draft> = input.repos.iter().map(|repo| draft(now, repo)).collect();
+    let mut stocks: Vec<Stock<'_>> = input.repos.iter().map(|repo| Stock::take(now, repo)).collect();
+    let bids: Vec<Bid> = input.repos.iter().zip(&stocks).map(|(repo, stock)| stock.bid(repo)).collect();
+    for (i, granted) in share(&input.budget, input.used, &bids).into_iter().enumerate() {
+        // What can't be changed is shown as it is wanted.
+        if input.repos[i].may_give_up() {
+            stocks[i].target.members = granted.min(stocks[i].target.members);
+            stocks[i].keep = granted;
+        }
+    }
+    let there: Usage = stocks.iter().zip(&bids).map(|(s, b)| b.size.times(s.have.total())).sum();
+    let mut free = Free { budget: input.budget, taken: input.used.plus(input.leaving).plus(there) };
+    let mut drafts: Vec<Draft> =
+        input.repos.iter().zip(stocks).map(|(repo, stock)| stock.draft(now, repo)).collect();
     let freed: u32 = drafts.iter().map(|d| d.starts_freed).sum();
-    share_starts(input.starting_limit.saturating_sub(input.starting_now.saturating_sub(freed)), &mut drafts);
+    let starts = input.starting_limit.saturating_sub(input.starting_now.saturating_sub(freed));
+    share_starts(starts, &mut free, &mut drafts);
+    for draft in &mut drafts {
+        draft.make_room(&free);
+    }
     let finish = |(repo, draft): (&RepoInput<'_>, Draft)| draft.finish(now, repo);
     PoolPlan { repos: input.repos.iter().zip(drafts).map(finish).collect() }
 }
 
-/// A repo's plan before the shared limit.
+/// What the budget has left at this moment, for what starts.
+struct Free {
+    budget: Budget,
+    taken: Usage,
+}
+
+impl Free {
+    fn fits(&self, size: Usage) -> bool {
+        holds(&self.budget, self.taken.plus(size))
+    }
+}
+
+/// A repo's members, sorted by what is to become of them.
+struct Stock<'a> {
+    target: Target,
+    /// Members above this are one too many.
+    keep: u32,
+    have: Have,
+    /// What can serve nobody.
+    useless: Vec<(&'a SandboxRecord, RetireReason)>,
+    /// Good ones that nobody holds.
+    fresh: Vec<&'a SandboxRecord>,
+    /// Those that are to be replaced.
+    stale: Vec<(&'a SandboxRecord, RetireReason)>,
+    /// Held ones stay, whatever their image: they take a place, and a successor may still be needed.
+    held_fresh: Ready,
+    held_stale: Ready,
+}
+
+impl<'a> Stock<'a> {
+    fn take(now: Timestamp, input: &RepoInput<'a>) -> Self {
+        let max_age = input.spec.member_max_age;
+        let mut have = Have::default();
+        let (mut useless, mut fresh, mut stale) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut held_fresh, mut held_stale) = (Ready::default(), Ready::default());
+        for member in input.members.iter().filter(|m| m.purpose == Purpose::Pool && m.repo == input.repo) {
+            match member.state {
+                SandboxState::Creating => have.creating += 1,
+                SandboxState::Starting => have.starting += 1,
+                SandboxState::Warm => have.warm += 1,
+                // Handed out, or on its way out already.
+                _ => continue,
+            }
+            let warm = member.state == SandboxState::Warm;
+            let reserved = member.reserved.is_some();
+            have.reserved += u32::from(reserved);
+            let (why, at_once) = if input.unhealthy.contains(&member.id) {
+                (RetireReason::Unhealthy, true)
+            } else if !warm && now >= member.deadline {
+                (RetireReason::NotReadyInTime, true)
+            } else if warm && now >= expires_at(member, max_age) {
+                (RetireReason::TooOld, true)
+            } else if input.current.is_some_and(|current| member.image != Some(current.id)) {
+                (RetireReason::SupersededImage, !warm && !input.paused())
+            } else if warm && now >= replaced_from(member, max_age) {
+                (RetireReason::TooOld, false)
+            } else {
+                if reserved {
+                    held_fresh.add(warm)
+                } else {
+                    fresh.push(*member)
+                }
+                continue;
+            };
+            have.stale += 1;
+            if reserved && why.spares_reserved() {
+                held_stale.add(warm);
+            } else if at_once {
+                useless.push((*member, why));
+            } else {
+                stale.push((*member, why));
+            }
+        }
+        // A held member may be seen before its warm-up is counted; one that is about to go must not count.
+        let held = held_fresh.all + held_stale.all;
+        let target = match input.drained() {
+            true => drained(input.spec, held),
+            false => target(now, input.spec, &input.demand, input.reserved.max(held), input.order),
+        };
+        Self { keep: target.members, target, have, useless, fresh, stale, held_fresh, held_stale }
+    }
+
+    fn bid(&self, input: &RepoInput<'_>) -> Bid {
+        let terms = &self.target.terms;
+        let held = self.held_fresh.all + self.held_stale.all;
+        let there = self.held_fresh.all + count(&self.fresh);
+        let all = held + count(&self.fresh) + count(&self.stale);
+        Bid {
+            size: Usage::one(&input.size),
+            fixed: if input.may_give_up() { held } else { all },
+            warmups: terms.warmups,
+            floor: terms.floor.members,
+            // A repo that can't make any takes nothing from the others.
+            wanted: match input.may_give_up() {
+                true => terms.wanted.max(terms.kept.min(there)),
+                false => terms.wanted.min(all),
+            },
+            there,
+            count: terms.count(),
+        }
+    }
+
+    fn draft(mut self, now: Timestamp, input: &RepoInput<'_>) -> Draft {
+        let target = self.target;
+        let mut retire = self.useless;
+        if input.may_give_up() {
+            let surplus = (self.held_fresh.all + count(&self.fresh)).saturating_sub(self.keep);
+            let furthest = |m: &&SandboxRecord| (m.state == SandboxState::Warm, m.created_at, m.id);
+            for member in take_least(&mut self.fresh, surplus, furthest) {
+                retire.push((member, RetireReason::AboveTarget));
+            }
+            let warm = |m: &SandboxRecord| m.state == SandboxState::Warm;
+            let ready = self.held_fresh.warm
+                + self.held_stale.warm
+                + count(self.fresh.iter().filter(|m| warm(m)))
+                + count(self.stale.iter().filter(|(m, _)| warm(m)));
+            let replaceable = ready.saturating_sub(target.members);
+            retire.extend(take_least(&mut self.stale, replaceable, |(m, _)| (m.created_at, m.id)));
+        }
+        let fresh = self.held_fresh.all + count(&self.fresh);
+        let total = fresh + self.held_stale.all + count(&self.stale);
+        let room = (target.members + surge(target.members)).saturating_sub(total);
+        let booting = self.held_fresh.all - self.held_fresh.warm
+            + count(self.fresh.iter().filter(|m| m.state != SandboxState::Warm));
+        let held_back = hindrance(now, input);
+        let wanted = if held_back.is_some() { 0 } else { target.members.saturating_sub(fresh).min(room) };
+        Draft {
+            size: Usage::one(&input.size),
+            have: self.have,
+            starts_freed: count(retire.iter().filter(|(m, _)| m.state != SandboxState::Warm)),
+            retire: retire.into_iter().map(|(m, why)| (m.id, why)).collect(),
+            replaceable: self.stale.into_iter().map(|(m, why)| (m.created_at, m.id, why)).collect(),
+            moving: count(input.members.iter().filter(|m| m.state == SandboxState::Stopping)) + booting,
+            fresh,
+            wanted,
+            granted: 0,
+            crowded: false,
+            held_back,
+            target,
+        }
+    }
+}
+
+/// A repo's plan before the limits that all share.
 struct Draft {
     target: Target,
+    size: Usage,
     have: Have,
     retire: Vec<(SandboxId, RetireReason)>,
+    /// What is to be replaced and stays for now.
+    replaceable: Vec<(Timestamp, SandboxId, RetireReason)>,
+    /// Members that are on their way, in or out.
+    moving: u32,
     /// Starts that end because their member is retired.
     starts_freed: u32,
     /// Good members that stay.
@@ -240,94 +417,19 @@ struct Draft {
     /// Members that are missing and may be made.
     wanted: u32,
     granted: u32,
-    /// What keeps it from making any, other than the shared limit.
+    /// The budget had no room for one that was wanted.
+    crowded: bool,
+    /// What keeps it from making any, other than what all share.
     held_back: Option<String>,
-}
-
-fn draft(now: Timestamp, input: &RepoInput<'_>) -> Draft {
-    let max_age = input.spec.member_max_age;
-    let mut have = Have::default();
-    let mut retire = Vec::new();
-    let (mut fresh, mut stale) = (Vec::new(), Vec::new());
-    // A held member that stays, whatever its image: it takes a place, and a successor may still be needed.
-    let (mut held_fresh, mut held_stale) = (Ready::default(), Ready::default());
-    let held_back = hindrance(now, input);
-
-    for member in input.members.iter().filter(|m| m.purpose == Purpose::Pool && m.repo == input.repo) {
-        match member.state {
-            SandboxState::Creating => have.creating += 1,
-            SandboxState::Starting => have.starting += 1,
-            SandboxState::Warm => have.warm += 1,
-            // Handed out, or on its way out already.
-            _ => continue,
-        }
-        let warm = member.state == SandboxState::Warm;
-        let reserved = member.reserved.is_some();
-        have.reserved += u32::from(reserved);
-        let (why, at_once) = if input.unhealthy.contains(&member.id) {
-            (RetireReason::Unhealthy, true)
-        } else if !warm && now >= member.deadline {
-            (RetireReason::NotReadyInTime, true)
-        } else if warm && now >= expires_at(member, max_age) {
-            (RetireReason::TooOld, true)
-        } else if input.current.is_some_and(|current| member.image != Some(current.id)) {
-            (RetireReason::SupersededImage, !warm && !input.paused)
-        } else if warm && now >= replaced_from(member, max_age) {
-            (RetireReason::TooOld, false)
-        } else {
-            if reserved {
-                held_fresh.add(warm)
-            } else {
-                fresh.push(*member)
-            }
-            continue;
-        };
-        have.stale += 1;
-        if reserved && why.spares_reserved() {
-            held_stale.add(warm);
-        } else if at_once {
-            retire.push((*member, why));
-        } else {
-            stale.push((*member, why));
-        }
-    }
-
-    // A held member may be seen before its warm-up is counted; one that is about to go must not count.
-    let target = target(input.spec, input.reserved.max(held_fresh.all + held_stale.all));
-    // Without an image nothing is known to be better than what is there.
-    if input.current.is_some() && !input.paused {
-        let surplus = (held_fresh.all + count(&fresh)).saturating_sub(target.members);
-        for member in take_least(&mut fresh, surplus, |m| (m.state == SandboxState::Warm, m.created_at, m.id))
-        {
-            retire.push((member, RetireReason::AboveTarget));
-        }
-        let fresh_warm = held_fresh.warm + count(fresh.iter().filter(|m| m.state == SandboxState::Warm));
-        let ready =
-            fresh_warm + held_stale.warm + count(stale.iter().filter(|(m, _)| m.state == SandboxState::Warm));
-        let replaceable = ready.saturating_sub(target.members);
-        retire.extend(take_least(&mut stale, replaceable, |(m, _)| (m.created_at, m.id)));
-    }
-
-    let fresh = held_fresh.all + count(&fresh);
-    let total = fresh + held_stale.all + count(&stale);
-    let room = (target.members + surge(target.members)).saturating_sub(total);
-    let wanted = if held_back.is_some() { 0 } else { target.members.saturating_sub(fresh).min(room) };
-    Draft {
-        target,
-        have,
-        starts_freed: count(retire.iter().filter(|(m, _)| m.state != SandboxState::Warm)),
-        retire: retire.into_iter().map(|(m, why)| (m.id, why)).collect(),
-        fresh,
-        wanted,
-        granted: 0,
-        held_back,
-    }
 }
 
 /// What keeps a repo from making members at all.
 fn hindrance(now: Timestamp, input: &RepoInput<'_>) -> Option<String> {
-    if input.paused {
+    if input.paused() {
         return Some("paused".into());
+    }
+    if input.drained() {
+        return Some("drained".into());
     }
     if input.current.is_none() {
         return Some("no current image".into());
@@ -336,22 +438,40 @@ fn hindrance(now: Timestamp, input: &RepoInput<'_>) -> Option<String> {
 }
 
 /// Gives out the shared starts one by one, each to the repo that then has the smallest part of its target.
-fn share_starts(mut budget: u32, drafts: &mut [Draft]) {
+fn share_starts(mut starts: u32, free: &mut Free, drafts: &mut [Draft]) {
     let part = |d: &Draft| u64::from(d.fresh + d.granted) * 1_000_000 / u64::from(d.target.members.max(1));
     let mut queue: BinaryHeap<_> =
         drafts.iter().enumerate().filter(|(_, d)| d.wanted > 0).map(|(i, d)| Reverse((part(d), i))).collect();
-    while budget > 0
+    while starts > 0
         && let Some(Reverse((_, i))) = queue.pop()
     {
-        budget -= 1;
-        drafts[i].granted += 1;
-        if drafts[i].granted < drafts[i].wanted {
-            queue.push(Reverse((part(&drafts[i]), i)));
+        let draft = &mut drafts[i];
+        if !free.fits(draft.size) {
+            // Smaller ones of others may fit.
+            draft.crowded = true;
+            continue;
+        }
+        free.taken = free.taken.plus(draft.size);
+        starts -= 1;
+        draft.granted += 1;
+        if draft.granted < draft.wanted {
+            queue.push(Reverse((part(draft), i)));
         }
     }
 }
 
 impl Draft {
+    /// The budget is full of members that wait for their successors: as many as may be replaced at once go first.
+    fn make_room(&mut self, free: &Free) {
+        let at_rest = self.granted == 0 && self.retire.is_empty() && self.moving == 0;
+        if self.wanted == 0 || !at_rest || free.fits(self.size) {
+            return;
+        }
+        let n = self.wanted.min(surge(self.target.members));
+        let oldest = take_least(&mut self.replaceable, n, |(created, id, _)| (*created, *id));
+        self.retire.extend(oldest.into_iter().map(|(_, id, why)| (id, why)));
+    }
+
     fn finish(self, now: Timestamp, input: &RepoInput<'_>) -> RepoPlan {
         let retires = self.retire.into_iter().map(|(sandbox, why)| Action::RetireMember { sandbox, why });
         let mut actions: Vec<_> = retires.collect();
@@ -363,6 +483,7 @@ impl Draft {
         let reason = match &self.held_back {
             Some(why) => why.clone(),
             None if missing == 0 => "all there or on its way".into(),
+            None if self.crowded => format!("{missing} missing, waiting for room in the budget"),
             None if self.granted < self.wanted => {
                 format!("{missing} missing, the limit of parallel starts is reached")
             }

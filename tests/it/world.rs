@@ -90,6 +90,7 @@ pub fn spec(name: &str, pool: u32) -> RepoSpec {
             max: pool + 10,
             member_max_age: Duration::from_secs(6 * 3600),
             warmup_ttl: Duration::from_secs(60),
+            ..PoolPolicy::default()
         },
         session: SessionPolicy {
             timeout: Duration::from_secs(4 * 3600),

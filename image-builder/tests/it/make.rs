@@ -46,6 +46,7 @@ pub fn spec() -> RepoSpec {
             max: 2,
             member_max_age: Duration::from_secs(3600),
             warmup_ttl: Duration::from_secs(60),
+            ..PoolPolicy::default()
         },
         session: SessionPolicy {
             timeout: Duration::from_secs(3600),

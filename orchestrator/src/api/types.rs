@@ -608,7 +608,7 @@ impl From<&pool::RepoPlan> for PoolView {
         Self {
             repo: p.repo.to_string(),
             target: p.target.members,
-            why: p.target.why.clone(),
+            why: p.target.to_string(),
             warm: p.have.warm,
             starting: p.have.starting,
             creating: p.have.creating,

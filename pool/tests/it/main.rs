@@ -1,6 +1,11 @@
 //! Tests of the pool's policy, at its public boundary.
 
+mod budget;
 mod make;
 mod plan;
+mod properties;
 mod race;
 mod shelf;
+mod sim;
+mod target;
+mod world;

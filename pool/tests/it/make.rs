@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use domain::{
-    BuildId, Digest, ImageId, ImageRecord, ImageState, PoolPolicy, Purpose, RepoName, SandboxId,
-    SandboxRecord, SandboxState,
+    BuildId, Digest, ImageId, ImageRecord, ImageState, PoolOrder, PoolOrderKind, PoolPolicy, Purpose,
+    RepoName, Resources, SandboxId, SandboxRecord, SandboxState,
 };
 use jiff::Timestamp;
 
@@ -24,7 +24,7 @@ pub fn commit(n: u64) -> domain::CommitId {
 }
 
 pub fn policy(min: u32, max: u32) -> PoolPolicy {
-    PoolPolicy { min, max, member_max_age: MAX_AGE, warmup_ttl: Duration::from_secs(60) }
+    PoolPolicy { min, max, member_max_age: MAX_AGE, ..PoolPolicy::default() }
 }
 
 pub fn image(repo: &RepoName, n: u128) -> ImageRecord {
@@ -69,4 +69,11 @@ pub fn member(id: u128, repo: &RepoName, n: u128, state: SandboxState, created: 
         reason: None,
         up: false,
     }
+}
+
+/// What one member of every repo takes, unless a test says otherwise: 1 GiB and one processor.
+pub const SIZE: Resources = Resources { cpu_millis: 1000, memory: 1 << 30, pids: 256 };
+
+pub fn order(repo: &RepoName, kind: PoolOrderKind) -> PoolOrder {
+    PoolOrder { repo: repo.clone(), kind, at: at(0), by: "ada".into(), why: "the demo".into() }
 }

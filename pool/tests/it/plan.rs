@@ -1,146 +1,14 @@
 //! The plan: what it makes, what it removes, and that it comes to rest.
 
-use std::collections::{BTreeMap, HashSet};
-use std::time::Instant;
+use std::collections::HashSet;
 
-use domain::{
-    ImageRecord, PoolPolicy, Purpose, RepoName, SandboxId, SandboxRecord, SandboxState, SessionId, WarmupId,
-};
-use pool::{Action, PoolInput, PoolPlan, RepoInput, RetireReason, plan, surge};
-use proptest::prelude::*;
+use domain::{Purpose, SandboxState, SessionId, WarmupId};
+use pool::{Demand, PoolInput, RepoInput, RetireReason, plan, surge};
 
-use crate::make::{MAX_AGE, at, image, member, policy, repo};
+use crate::make::{MAX_AGE, SIZE, at, image, member, policy, repo};
+use crate::world::{World, creates, retired};
 
 const DAY: i64 = 86_400;
-
-/// The rows of some repos, and what the plan's executor would do to them.
-struct World {
-    now: i64,
-    rows: BTreeMap<SandboxId, SandboxRecord>,
-    repos: Vec<Repo>,
-    starting_limit: u32,
-    /// Sandboxes that start for others than the pool.
-    starting_elsewhere: u32,
-    serial: u128,
-}
-
-struct Repo {
-    name: RepoName,
-    policy: PoolPolicy,
-    current: Option<ImageRecord>,
-    warmups: u32,
-    backoff_until: Option<i64>,
-    paused: bool,
-    unhealthy: HashSet<SandboxId>,
-}
-
-impl World {
-    fn new(policies: &[PoolPolicy]) -> Self {
-        let of = |(i, policy): (usize, &PoolPolicy)| {
-            let name = repo(&format!("acme/r{i}"));
-            let current = Some(image(&name, 1));
-            let unhealthy = HashSet::new();
-            Repo {
-                name,
-                policy: policy.clone(),
-                current,
-                warmups: 0,
-                backoff_until: None,
-                paused: false,
-                unhealthy,
-            }
-        };
-        let repos = policies.iter().enumerate().map(of).collect();
-        Self { now: 0, rows: BTreeMap::new(), repos, starting_limit: 1000, starting_elsewhere: 0, serial: 0 }
-    }
-
-    fn add(&mut self, repo: usize, image: u128, state: SandboxState, created: i64) -> SandboxId {
-        self.serial += 1;
-        let row = member(self.serial, &self.repos[repo].name, image, state, created);
-        let id = row.id;
-        self.rows.insert(id, row);
-        id
-    }
-
-    fn plan(&self) -> PoolPlan {
-        let is_starting =
-            |r: &&SandboxRecord| matches!(r.state, SandboxState::Creating | SandboxState::Starting);
-        let input = PoolInput {
-            repos: self
-                .repos
-                .iter()
-                .map(|r| RepoInput {
-                    repo: r.name.clone(),
-                    spec: &r.policy,
-                    current: r.current.as_ref(),
-                    members: self.rows.values().filter(|m| m.repo == r.name).collect(),
-                    unhealthy: r.unhealthy.clone(),
-                    reserved: r.warmups,
-                    backoff_until: r.backoff_until.map(at),
-                    paused: r.paused,
-                })
-                .collect(),
-            starting_limit: self.starting_limit,
-            starting_now: self.starting_elsewhere + self.rows.values().filter(is_starting).count() as u32,
-        };
-        plan(at(self.now), &input)
-    }
-
-    /// What an executor that meets no trouble does.
-    fn apply(&mut self, plan: &PoolPlan) {
-        for action in plan.actions() {
-            match action {
-                Action::CreateMember { repo, image } => {
-                    let index = self.repos.iter().position(|r| r.name == *repo).unwrap();
-                    let id = self.add(index, 0, SandboxState::Creating, self.now);
-                    self.rows.get_mut(&id).unwrap().image = Some(*image);
-                }
-                Action::RetireMember { sandbox, .. } => {
-                    self.rows.get_mut(sandbox).unwrap().state = SandboxState::Stopping;
-                }
-            }
-        }
-    }
-
-    fn step(&mut self) -> PoolPlan {
-        let plan = self.plan();
-        self.apply(&plan);
-        plan
-    }
-
-    /// All that is on its way becomes ready.
-    fn boot(&mut self) {
-        for row in self.rows.values_mut() {
-            if matches!(row.state, SandboxState::Creating | SandboxState::Starting) {
-                row.state = SandboxState::Warm;
-            }
-        }
-    }
-
-    fn count(&self, repo: usize, state: SandboxState) -> u32 {
-        let name = &self.repos[repo].name;
-        self.rows.values().filter(|m| m.repo == *name && m.state == state).count() as u32
-    }
-
-    fn live(&self, repo: usize) -> u32 {
-        [SandboxState::Creating, SandboxState::Starting, SandboxState::Warm]
-            .into_iter()
-            .map(|s| self.count(repo, s))
-            .sum()
-    }
-}
-
-fn creates(plan: &PoolPlan) -> usize {
-    plan.actions().filter(|a| matches!(a, Action::CreateMember { .. })).count()
-}
-
-fn retired(plan: &PoolPlan) -> Vec<(SandboxId, RetireReason)> {
-    let of = |a: &Action| match a {
-        Action::RetireMember { sandbox, why } => Some((*sandbox, *why)),
-        Action::CreateMember { .. } => None,
-    };
-    plan.actions().filter_map(of).collect()
-}
 
 /// F1: however often it is asked while nothing has become ready, it makes the target and no more.
 #[test]
@@ -309,7 +177,7 @@ fn what_can_serve_nobody_goes_at_once() {
 fn a_repo_in_trouble_leaves_the_others_alone() {
     let mut world = World::new(&[policy(3, 3), policy(3, 3), policy(3, 3), policy(3, 3)]);
     world.repos[0].backoff_until = Some(60);
-    world.repos[1].paused = true;
+    world.repos[1].pause();
     world.repos[2].current = None;
     world.starting_limit = 3;
     let plan = world.step();
@@ -346,14 +214,17 @@ fn foreign_rows_are_passed_over() {
     let input = RepoInput {
         repo: name,
         spec: &policy,
+        size: SIZE,
+        demand: Demand::default(),
+        order: None,
         current: Some(&current),
         members: vec![&stranger, &session],
         unhealthy: HashSet::from([stranger.id, session.id]),
         reserved: 0,
         backoff_until: None,
-        paused: false,
     };
-    let plan = plan(at(DAY), &PoolInput { repos: vec![input], starting_limit: 9, starting_now: 1 });
+    let input = PoolInput { repos: vec![input], starting_limit: 9, starting_now: 1, ..PoolInput::default() };
+    let plan = plan(at(DAY), &input);
     assert_eq!(creates(&plan), 1);
     assert_eq!(retired(&plan), []);
 }
@@ -390,151 +261,17 @@ fn the_pool_recovers_from_a_burst() {
     assert_eq!(misses, 0, "after the burst nobody misses");
 }
 
-/// A pool of ten thousand idle members is planned in a few milliseconds (a debug build gets ten times that).
+/// Ten thousand idle members: nothing to do, and when they are too many only what is too many goes. How long that
+/// takes is measured by `plan_1000_repos`.
 #[test]
-fn ten_thousand_members_are_planned_quickly() {
+fn ten_thousand_members_are_planned() {
     let mut world = World::new(&[policy(5000, 10_000), policy(5000, 10_000)]);
     for i in 0..10_000 {
         world.add(i % 2, 1, SandboxState::Warm, (i as i64 * 7919) % 10_000);
     }
-    let time = |world: &World| {
-        let begin = Instant::now();
-        let plan = world.plan();
-        (begin.elapsed(), plan)
-    };
-    let (settled, plan) = time(&world);
-    assert!(plan.is_settled());
+    assert!(world.plan().is_settled());
     for r in &mut world.repos {
         r.policy.min = 10;
     }
-    let (shrinking, plan) = time(&world);
-    assert_eq!(retired(&plan).len(), 9980);
-    println!("10,000 members: settled {settled:?}, scaling down {shrinking:?}");
-    let bound = std::time::Duration::from_millis(if cfg!(debug_assertions) { 200 } else { 20 });
-    assert!(settled < bound && shrinking < bound, "{settled:?} {shrinking:?}");
-}
-
-fn states() -> impl Strategy<Value = SandboxState> {
-    prop::sample::select(SandboxState::ALL.to_vec())
-}
-
-prop_compose! {
-    fn rows()(rows in prop::collection::vec((0usize..3, 1u128..4, states(), 0i64..30_000, 0u8..6), 0..40))
-        -> Vec<(usize, u128, SandboxState, i64, u8)> { rows }
-}
-
-prop_compose! {
-    fn worlds()(
-        rows in rows(),
-        limits in prop::collection::vec((0u32..6, 0u32..8, 0u32..3, 0u8..8), 3),
-        starting_limit in 0u32..12,
-        starting_elsewhere in 0u32..4,
-        now in 0i64..40_000,
-    ) -> World {
-        let policies: Vec<_> = limits.iter().map(|(min, more, ..)| policy(*min, min + more)).collect();
-        let mut world = World::new(&policies);
-        world.starting_limit = starting_limit;
-        world.starting_elsewhere = starting_elsewhere;
-        world.now = now;
-        for (i, (_, _, warmups, trouble)) in limits.iter().enumerate() {
-            let repo = &mut world.repos[i];
-            repo.warmups = *warmups;
-            match trouble {
-                0 => repo.current = None,
-                1 => repo.paused = true,
-                2 => repo.backoff_until = Some(now + 1),
-                _ => {}
-            }
-        }
-        for (repo, image, state, created, mark) in rows {
-            let id = world.add(repo, image, state, created);
-            match mark {
-                0 => world.rows.get_mut(&id).unwrap().reserved = Some(WarmupId::from_u128(id.to_string().len() as u128)),
-                1 => { world.repos[repo].unhealthy.insert(id); }
-                _ => {}
-            }
-        }
-        world
-    }
-}
-
-impl std::fmt::Debug for World {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let rows: Vec<_> =
-            self.rows.values().map(|r| (r.id, &r.repo, r.image, r.state, r.created_at, r.reserved)).collect();
-        write!(f, "now {} limit {} rows {rows:#?}\n{}", self.now, self.starting_limit, self.plan())
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    /// Whatever the records: planning on the plan's own result gives nothing to do; nothing claimed, kept or
-    /// already ending is retired (F4); nothing is retired twice; creation stays within target, surge and limit
-    /// (F1); what a warm-up holds goes only when it can't serve.
-    #[test]
-    fn plans_are_idempotent_and_within_bounds(mut world in worlds()) {
-        let before: Vec<_> = (0..3).map(|i| world.live(i)).collect();
-        let plan = world.plan();
-        let mut seen = HashSet::new();
-        for (id, why) in retired(&plan) {
-            let row = &world.rows[&id];
-            prop_assert!(seen.insert(id));
-            prop_assert!(matches!(row.state, SandboxState::Creating | SandboxState::Starting | SandboxState::Warm));
-            prop_assert!(row.reserved.is_none() || !why.spares_reserved());
-        }
-        prop_assert_eq!(plan.clone(), world.plan(), "it is pure");
-        world.apply(&plan);
-        for (i, repo) in plan.repos.iter().enumerate() {
-            let made = repo.actions.iter().filter(|a| matches!(a, Action::CreateMember { .. })).count();
-            if made > 0 {
-                prop_assert!(world.live(i) <= repo.target.members + surge(repo.target.members));
-            } else {
-                prop_assert!(world.live(i) <= before[i]);
-            }
-            prop_assert!(repo.target.members <= world.repos[i].policy.max);
-        }
-        let starting: u32 = (0..3).map(|i| world.count(i, SandboxState::Creating) + world.count(i, SandboxState::Starting)).sum();
-        if creates(&plan) > 0 {
-            prop_assert!(starting + world.starting_elsewhere <= world.starting_limit);
-        }
-        let again = world.plan();
-        prop_assert!(again.is_settled(), "first:\n{}\nagain:\n{}", plan, again);
-    }
-
-    /// From any records, with everything that starts becoming ready, the pool comes to its target and rests; while
-    /// it gets there, the ready ones never fall below what there was or the target, save for those that could serve
-    /// nobody.
-    #[test]
-    fn every_pool_comes_to_rest(mut world in worlds()) {
-        world.starting_limit = world.starting_limit.max(1) + world.starting_elsewhere;
-        for repo in &mut world.repos {
-            repo.backoff_until = None;
-            repo.paused = false;
-        }
-        world.step();
-        for round in 0..200 {
-            world.boot();
-            let ready: Vec<_> = (0..3).map(|i| world.count(i, SandboxState::Warm)).collect();
-            let plan = world.step();
-            for (i, repo) in plan.repos.iter().enumerate() {
-                let useless = retired(&plan).iter().filter(|(id, why)| {
-                    world.rows[id].repo == repo.repo && matches!(why, RetireReason::Unhealthy | RetireReason::NotReadyInTime)
-                }).count() as u32;
-                let floor = ready[i].min(repo.target.members).saturating_sub(useless);
-                prop_assert!(world.count(i, SandboxState::Warm) >= floor, "{}", plan);
-            }
-            if plan.is_settled() { break; }
-            prop_assert!(round < 199, "it does not come to rest: {}", plan);
-        }
-        for (i, repo) in world.plan().repos.iter().enumerate() {
-            if world.repos[i].current.is_some() {
-                prop_assert!(world.live(i) >= repo.target.members);
-                prop_assert!(world.live(i) <= repo.target.members + surge(repo.target.members) + repo.have.reserved);
-                if repo.have.reserved == 0 {
-                    prop_assert_eq!((world.live(i), repo.have.stale), (repo.target.members, 0));
-                }
-            }
-        }
-    }
+    assert_eq!(retired(&world.plan()).len(), 9980);
 }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::{ImageId, RepoName, SandboxId, SandboxRecord, SandboxState};
-use pool::{Action, PoolInput, RepoInput, Shelf, Want, plan};
+use pool::{Action, Demand, PoolInput, RepoInput, Shelf, Want, plan};
 
-use crate::make::{MAX_AGE, at, image, member, policy, repo};
+use crate::make::{MAX_AGE, SIZE, at, image, member, policy, repo};
 
 const MEMBERS: u128 = 10_000;
 
@@ -145,11 +145,15 @@ fn rolling_never_removes_what_was_claimed() {
                         .collect(),
                     reserved: 0,
                     backoff_until: None,
-                    paused: false,
+                    size: SIZE,
+                    demand: Demand::default(),
+                    order: None,
                 };
                 std::thread::yield_now();
-                let plan =
-                    plan(at(1), &PoolInput { repos: vec![input], starting_limit: 100, starting_now: 0 });
+                let plan = plan(
+                    at(1),
+                    &PoolInput { repos: vec![input], starting_limit: 100, ..PoolInput::default() },
+                );
                 for action in plan.actions() {
                     match action {
                         Action::CreateMember { repo, image } => {

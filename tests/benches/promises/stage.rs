@@ -74,7 +74,7 @@ pub fn spec(name: &str, url: String) -> Result<RepoSpec> {
                 include: ["git", "ca-certificates", "python3", "python3-venv"].map(String::from).to_vec(),
             })
         },
-        pool: PoolPolicy { min: 0, max: 1, member_max_age: HOUR * 4, warmup_ttl: Duration::from_secs(120) },
+        pool: PoolPolicy { min: 0, max: 1, member_max_age: HOUR * 4, ..PoolPolicy::default() },
         session: SessionPolicy {
             timeout: HOUR * 4,
             idle_end: None,
