@@ -24,6 +24,7 @@ pub fn rehearse(app: &App) {
         stdout: nowhere,
         stderr: nowhere,
         terminal: false,
+        user: None,
         gate: (!app.gate.is_open()).then_some(&app.gate),
     });
     // The reaper collects it; how it ended is of no interest.

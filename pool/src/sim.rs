@@ -368,6 +368,7 @@ impl<'a> Sim<'a> {
             claimed_at: None,
             deadline: Timestamp::MAX,
             reason: None,
+            up: false,
         });
         self.outcome.created += 1;
         self.events.push(ready, Event::MemberReady(repo, id));

@@ -275,7 +275,7 @@ fn five_hundred_repos_due_at_once() {
     const AT_ONCE: u32 = 8;
     let patience = Duration::from_secs(600);
     let repos = (0..REPOS).map(|n| spec(&format!("acme/r{n:03}"), 0)).collect();
-    let setup = Setup { repos, manual_clock: true, ready: false };
+    let setup = Setup { manual_clock: true, ready: false, ..Setup::repos(repos) };
     World::with(setup, async |w| {
         w.app().builds.reconfigure(BuildSettings { at_once: AT_ONCE });
         w.tick().await;

@@ -141,6 +141,7 @@ fn members(image: &ImageRecord, n: u128, now: Timestamp) -> Vec<SandboxRecord> {
         claimed_at: None,
         deadline: Timestamp::MAX,
         reason: None,
+        up: true,
     };
     (0..MEMBERS_EACH).map(one).collect()
 }
