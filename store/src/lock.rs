@@ -1,13 +1,19 @@
 //! One server per state directory. The kernel drops the lock with the process, however it ends, so a stale lock
 //! can't exist; the file itself stays, because removing it would let two servers lock two different files.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use domain::{Error, Result};
 
 use crate::{failure, files};
+
+/// A process that its holder has just forked shares the lock until it calls exec, even when the holder is gone by then:
+/// that passes within milliseconds, and a server that runs does not.
+const PASSING: Duration = Duration::from_millis(500);
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// Held for as long as this lives.
 #[derive(Debug)]
@@ -17,9 +23,9 @@ impl DirLock {
     pub fn take(dir: &Path) -> Result<Self> {
         let path = dir.join("hotbed.lock");
         let mut file = files::private_file(&path)?;
-        match file.try_lock() {
+        match locked(&file) {
             Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
+            Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
                 // The pid is for people; without it the refusal stands all the same.
                 let _ = (&file).take(32).read_to_string(&mut pid);
@@ -32,7 +38,7 @@ impl DirLock {
                     dir.display()
                 )));
             }
-            Err(std::fs::TryLockError::Error(e)) => {
+            Err(TryLockError::Error(e)) => {
                 return Err(failure::io(format!("lock {}", path.display()), e));
             }
         }
@@ -40,5 +46,16 @@ impl DirLock {
         file.set_len(0).map_err(|e| failure::io(context(), e))?;
         writeln!(file, "{}", std::process::id()).map_err(|e| failure::io(context(), e))?;
         Ok(Self(file))
+    }
+}
+
+/// Tries until what passes has passed.
+fn locked(file: &File) -> std::result::Result<(), TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < PASSING => std::thread::park_timeout(AGAIN),
+            done => return done,
+        }
     }
 }

@@ -172,6 +172,7 @@ fn wrong_commands_and_files() {
     World::with(Setup::pool(1), async |w| {
         let view = w.session().await;
         assert_eq!(w.synced(&view).await, "synced");
+        let files = w.agents.of(sandbox(&view)).tree().1;
         let path = format!("/v1/sessions/{}", id(&view));
         for (body, names) in [
             (json!({}), "cmd"),
@@ -222,7 +223,7 @@ fn wrong_commands_and_files() {
         let headers = [("content-length", "99999999999")];
         let large = w.send("PUT", &format!("{path}/files/x"), &headers, b"").await;
         assert!(large.status == 413 || large.status == 400, "{large:?}");
-        assert_eq!(w.agents.of(sandbox(&view)).tree().1.len(), 0, "no file was written");
+        assert_eq!(w.agents.of(sandbox(&view)).tree().1, files, "no file was written");
 
         problem(&w.post(&format!("{path}/extend"), &json!({"seconds": 99_999_999})).await, 422, "limit");
         problem(&w.post(&format!("{path}/extend"), &json!({})).await, 422, "seconds");
