@@ -11,7 +11,11 @@ help: ## List the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 .PHONY: setup
-setup: ## Install what is missing: Debian packages, and a Docker engine if no daemon answers.
+setup: setup-run ## Install what is missing: Debian packages, and a Docker engine if no daemon answers.
+	@scripts/ensure-packages --no-services prometheus
+
+.PHONY: setup-run
+setup-run:
 	@scripts/ensure-packages git ca-certificates gcc libc6-dev file curl mmdebstrap python3 python3-pip python3-venv
 	@scripts/ensure-docker
 
@@ -28,12 +32,16 @@ release: ## Build `hotbed` with the agent inside, optimised.
 	@HOTBED_AGENT_BINARY=$$(scripts/build-agent) && export HOTBED_AGENT_BINARY && $(CARGO) build --locked --release -p orchestrator
 
 .PHONY: demo
-demo: setup build ## Walk the whole job once, for real, and leave nothing behind. REPO=… BASE=…, or CONFIG=my.yaml.
+demo: setup-run build ## Walk the whole job once, for real, and leave nothing behind. REPO=… BASE=…, or CONFIG=my.yaml.
 	@target/debug/hotbed demo $(if $(REPO),--repo '$(REPO)' --base '$(BASE)') $(if $(CONFIG),--from '$(CONFIG)')
 
 .PHONY: run
-run: setup build ## The demo's server, staying up for you to look around.
+run: setup-run build ## The demo's server, staying up for you to look around.
 	@target/debug/hotbed demo --stay $(if $(REPO),--repo '$(REPO)' --base '$(BASE)') $(if $(CONFIG),--from '$(CONFIG)')
+
+.PHONY: observe
+observe: setup build ## A Hotbed under load, Prometheus beside it, and the dashboards. SECONDS=90.
+	@python3 dashboards/observe.py --binary target/debug/hotbed --cache '$(DEMO_CACHE)' --seconds $(or $(SECONDS),90)
 
 .PHONY: check
 check: ## Format, lints and every test: exactly what CI runs.

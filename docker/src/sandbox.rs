@@ -18,6 +18,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use crate::backend::{Shared, blocking, within};
+use crate::config::Host;
 use crate::error;
 use crate::mark::Labels;
 
@@ -66,7 +67,9 @@ impl Shared {
         let info = self.docker().await?.info().await.map_err(|e| self.fail(what(), e))?;
         let version = info.server_version.unwrap_or_else(|| "unknown".to_owned());
         let driver = info.driver.unwrap_or_else(|| "unknown".to_owned());
-        Ok(EngineInfo { name: "docker", version: format!("{version} ({driver})") })
+        // Of a daemon elsewhere it would name a directory there.
+        let data_dir = info.docker_root_dir.filter(|_| matches!(self.host, Host::Unix(_))).map(Into::into);
+        Ok(EngineInfo { name: "docker", version: format!("{version} ({driver})"), data_dir })
     }
 
     /// Two calls when all is well: create and start.

@@ -30,6 +30,17 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    pub const ALL: [Self; 8] = [
+        Self::Invalid,
+        Self::NotFound,
+        Self::Conflict,
+        Self::Gone,
+        Self::Exhausted,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Permanent,
+    ];
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(self) -> bool {
         matches!(self, Self::Exhausted | Self::Unavailable | Self::Timeout)

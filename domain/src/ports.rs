@@ -117,6 +117,8 @@ pub struct EngineInfo {
     pub name: &'static str,
     /// As the engine states it: version and storage driver.
     pub version: String,
+    /// Where it keeps what it holds, if that is on this machine.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// A container engine. Every call has a deadline of its own and an error kind; `stop` and `remove_capture` of

@@ -115,6 +115,22 @@ pub enum EndReason {
     SandboxLost,
 }
 
+impl EndReason {
+    pub const ALL: [Self; 6] =
+        [Self::Requested, Self::TimeLimit, Self::Idle, Self::Shutdown, Self::LaunchFailed, Self::SandboxLost];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::TimeLimit => "time_limit",
+            Self::Idle => "idle",
+            Self::Shutdown => "shutdown",
+            Self::LaunchFailed => "launch_failed",
+            Self::SandboxLost => "sandbox_lost",
+        }
+    }
+}
+
 /// Where git sync stands. Writes to the workspace pass only in `Synced` and `Stale`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -15,7 +15,7 @@ mod warmups;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -131,6 +131,7 @@ pub fn router(app: Arc<App>) -> Router {
             problem::respond(StatusCode::METHOD_NOT_ALLOWED, "invalid", &detail)
         })
         .layer(middleware::map_response(problem::problems))
+        .layer(middleware::from_fn_with_state(app.clone(), counted))
         .layer(CatchPanicLayer::custom(|_| {
             problem::respond(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -139,6 +140,14 @@ pub fn router(app: Arc<App>) -> Router {
             )
         }))
         .with_state(app)
+}
+
+/// Counts what was answered, by route and status.
+async fn counted(State(app): Hotbed, route: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    app.metrics.api_answered(route, response.status().as_u16());
+    response
 }
 
 /// Every route but health and readiness needs the key.
@@ -152,6 +161,9 @@ async fn authenticate(State(app): Hotbed, headers: HeaderMap, request: Request, 
     let good = shown.is_some_and(|key| Sha256::digest(key.as_bytes())[..] == app.api_key_hash[..]);
     if good {
         return next.run(request).await;
+    }
+    if shown.is_some() {
+        app.metrics.token_refused("api");
     }
     let detail = match shown {
         None => "send the API key as `Authorization: Bearer …`; it is in `api.key` in the state directory",

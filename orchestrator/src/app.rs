@@ -8,7 +8,7 @@ use std::time::Duration;
 use docker::rootfs::RootfsCache;
 use docker::{DockerBackend, DockerConfig};
 use domain::ports::{Backend, Forge, Mirrors};
-use domain::{Error, InstanceId, RepoSpec, Result, SessionState, SharedClock, SystemClock};
+use domain::{Error, ErrorKind, InstanceId, RepoSpec, Result, SharedClock, SystemClock};
 use git::{Gateway, GatewayOptions, LocalForge, MirrorOptions, MirrorSet, Remote};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -23,7 +23,8 @@ use crate::endpoint::Endpoint;
 use crate::fleet::{Fleet, Gatekeeper};
 use crate::idempotency::Idempotency;
 use crate::ledger::StoreLedger;
-use crate::metrics::{Metrics, OfRepo, OfState};
+use crate::measure::{self, Looks};
+use crate::metrics::{Metrics, OfRepo};
 use crate::pools::Pools;
 use crate::pulls::Pulls;
 use crate::relay::Relay;
@@ -65,6 +66,8 @@ pub struct Options {
     /// Whether schedules cause builds. A test may want to cause them itself.
     pub schedules: bool,
     pub builds: config::BuildSettings,
+    /// What all sandboxes together may use.
+    pub budget: config::Budget,
 }
 
 impl Options {
@@ -79,6 +82,7 @@ impl Options {
             cache_dir: None,
             schedules: true,
             builds: config::BuildSettings::default(),
+            budget: config::Budget::default(),
         }
     }
 }
@@ -103,6 +107,8 @@ pub struct App {
     pub api_key: String,
     pub(crate) api_key_hash: [u8; 32],
     pub reconcile_poke: Arc<Notify>,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) looks: Looks,
     tasks: Tasks,
 }
 
@@ -122,7 +128,9 @@ impl App {
         let session_logs = SessionLogs::open(&options.state_dir, clock.clone())?;
         let build_logs = BuildLogs::open(&options.state_dir)?;
         let name = if matches!(options.engine, Engine::Docker(_)) { "docker" } else { "given" };
-        let metrics = Arc::new(Metrics::new(name));
+        let metrics = Arc::new(Metrics::new(name, clock.now()));
+        metrics.announce();
+        metrics.set_budget(options.budget);
         let stop = CancellationToken::new();
 
         let run_dir = options.state_dir.join("run");
@@ -194,7 +202,8 @@ impl App {
             settings: options.builds,
             cadences: loaded.cadences,
         });
-        let captures = Captures::new(fleet.clone(), repos.clone(), store.clone(), clock.clone());
+        let captures =
+            Captures::new(fleet.clone(), repos.clone(), store.clone(), clock.clone(), metrics.clone());
         let ledger = Arc::new(StoreLedger(store.clone()));
         let forge: Arc<dyn Forge> =
             Arc::new(LocalForge::new(port.clone(), ledger, clock.clone(), options.base_url));
@@ -233,6 +242,8 @@ impl App {
             api_key,
             api_key_hash,
             reconcile_poke: Arc::default(),
+            state_dir: options.state_dir,
+            looks: Looks::default(),
             tasks,
         });
         app.drop_leftovers().await;
@@ -260,7 +271,10 @@ impl App {
 
     async fn reconcile(&self) -> Result<()> {
         let repos = self.repos.clone();
-        let report = self.fleet.reconcile(&move |name| repos.get(name)).await?;
+        let done = self.fleet.reconcile(&move |name| repos.get(name)).await;
+        let silent = |e: &Error| matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
+        self.metrics.backend_answered(!done.as_ref().is_err_and(silent));
+        let report = done?;
         if report.adopted + report.removed_orphans + report.lost + report.restarted + report.overdue > 0 {
             info!(%report, "records and engine compared");
         }
@@ -307,9 +321,14 @@ impl App {
             async move { me.captures.collect().await }
         });
         let me = self.clone();
-        self.tasks.run("image_drift", Duration::from_secs(60), never(), move || {
+        self.tasks.run("image_drift", Duration::from_secs(60), self.builds.ended.clone(), move || {
             let me = me.clone();
             async move { me.drift().await }
+        });
+        let me = self.clone();
+        self.tasks.run("machine_look", measure::LOOK_EVERY, never(), move || {
+            let me = me.clone();
+            async move { me.look_at_the_machine().await }
         });
         if schedules {
             let me = self.clone();
@@ -354,28 +373,6 @@ impl App {
         Ok(())
     }
 
-    /// Sets the gauges that are read off the present state.
-    pub fn measure(&self) {
-        let now = self.clock.now();
-        self.metrics.store_commits.set(self.store.write_counts().commits as i64);
-        self.metrics.git_fetches.set(self.mirrors.fetches() as i64);
-        self.builds.measure();
-        for spec in self.repos.all() {
-            if let Some(image) = self.repos.current_image(&spec.name) {
-                let age = now.duration_since(image.created_at).as_secs_f64();
-                self.metrics.image_age.get_or_create(&OfRepo { repo: spec.name.to_string() }).set(age);
-            }
-        }
-        let mut counts = std::collections::HashMap::new();
-        for session in self.sessions.all() {
-            *counts.entry(session.record().state).or_insert(0) += 1;
-        }
-        for state in SessionState::ALL.into_iter().filter(|s| !s.is_end()) {
-            let n = counts.get(&state).copied().unwrap_or(0);
-            self.metrics.sessions.get_or_create(&OfState { state: state.as_str() }).set(n);
-        }
-    }
-
     /// Why requests can't be served; empty when they can.
     pub async fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -394,6 +391,11 @@ impl App {
     /// and pool follow at their next look.
     pub fn reconfigure(&self, specs: Vec<RepoSpec>, builds: config::BuildSettings) {
         self.mirrors.set_remotes(remotes(&specs));
+        for old in self.repos.all() {
+            if !specs.iter().any(|s| s.name == old.name) {
+                self.metrics.forget_repo(&old.name);
+            }
+        }
         for spec in &specs {
             self.metrics.announce_repo(&spec.name);
         }
@@ -470,12 +472,7 @@ fn connect_docker(
     docker.host = settings.host.clone();
     docker.runtime = settings.runtime.clone();
     let metrics = metrics.clone();
-    docker.on_call = Some(Arc::new(move |call, took, failed| {
-        metrics.backend_called(call, took);
-        if let Some(kind) = failed {
-            metrics.backend_error(kind);
-        }
-    }));
+    docker.on_call = Some(Arc::new(move |call, took, failed| metrics.backend_called(call, took, failed)));
     DockerBackend::connect(docker)
 }
 

@@ -21,7 +21,7 @@ use domain::{
 use futures_util::StreamExt;
 use image_builder::{BuildFailure, BuildJob, BuildLog, BuildOutcome, Limits};
 use store::{BuildLogs, Store, Tx};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -60,6 +60,8 @@ pub struct Builds {
     importing: Semaphore,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Told whenever a build has ended.
+    pub ended: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Builds {
@@ -102,6 +104,7 @@ impl Builds {
             importing: Semaphore::new(1),
             stop,
             tasks: TaskTracker::new(),
+            ended: Arc::default(),
         })
     }
 
@@ -161,6 +164,11 @@ impl Builds {
     pub fn reconfigure(self: &Arc<Self>, settings: config::BuildSettings) {
         self.lanes().set_at_once(settings.at_once as usize);
         self.dispatch();
+    }
+
+    /// Builds that wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.lanes().waiting()
     }
 
     /// What a build printed, from a byte offset.
@@ -415,6 +423,7 @@ impl Builds {
         if let Err(e) = receipt.await {
             warn!(%build, error = %e.chain(), "could not record the end of a build");
         }
+        self.ended.notify_one();
     }
 
     /// Writes the record of the build that runs, in memory and on disk.

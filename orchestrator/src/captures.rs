@@ -15,6 +15,7 @@ use store::{Page, SnapshotFilter, Store, Tx};
 use tracing::{debug, info, warn};
 
 use crate::fleet::Fleet;
+use crate::metrics::{Metrics, OfKind};
 use crate::repos::Repos;
 
 /// How long sessions' snapshots are kept.
@@ -27,6 +28,7 @@ pub struct Captures {
     store: Store,
     backend: Arc<dyn Backend>,
     clock: SharedClock,
+    metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Captures {
@@ -36,9 +38,15 @@ impl std::fmt::Debug for Captures {
 }
 
 impl Captures {
-    pub fn new(fleet: Arc<Fleet>, repos: Arc<Repos>, store: Store, clock: SharedClock) -> Arc<Self> {
+    pub fn new(
+        fleet: Arc<Fleet>,
+        repos: Arc<Repos>,
+        store: Store,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         let backend = fleet.backend().clone();
-        Arc::new(Self { fleet, repos, store, backend, clock })
+        Arc::new(Self { fleet, repos, store, backend, clock, metrics })
     }
 
     /// What living sandboxes were started from.
@@ -64,6 +72,7 @@ impl Captures {
         // The engine's list first, the rows after it: a row is always there before its capture, so what has none
         // now never had one.
         let listed = self.backend.list_captures().await?;
+        self.measure(&listed);
         let in_use = self.in_use();
         for spec in self.repos.all() {
             let images = self.repos.images(&spec.name);
@@ -107,6 +116,13 @@ impl Captures {
         self.sweep(listed).await
     }
 
+    fn measure(&self, listed: &[ObservedCapture]) {
+        for kind in [CaptureKind::Base, CaptureKind::Image, CaptureKind::Snapshot] {
+            let bytes: u64 = listed.iter().filter(|c| c.kind == kind).map(|c| c.size).sum();
+            self.metrics.captured_bytes.get_or_create(&OfKind { kind: kind.as_str() }).set(bytes as i64);
+        }
+    }
+
     /// Captures of ours that stand for no row: a build or a snapshot that failed half way.
     async fn sweep(&self, listed: Vec<ObservedCapture>) -> Result<()> {
         // In this order: a build ends only after its image's row stands, so one of the two looks sees it.
@@ -134,6 +150,7 @@ impl Captures {
             if wanted || in_use.contains(&capture.digest) {
                 continue;
             }
+            self.metrics.orphan("capture");
             match self.backend.remove_capture(&capture.digest).await {
                 Ok(()) => info!(
                     digest = capture.digest.short(),

@@ -295,6 +295,7 @@ async fn serve(ctx: &Ctx) -> Result<()> {
         config::ListenAddress::Unix(_) => "http://localhost".into(),
     };
     options.builds = settings.builds;
+    options.budget = settings.budget;
     let app = App::start(options).await?;
     let endpoint = Endpoint::bind(address).await?;
     tracing::info!(%address, repos = config.repos().len(), "Hotbed is up");
@@ -347,6 +348,7 @@ async fn reload(path: PathBuf, mut present: config::Config, app: std::sync::Arc<
             tracing::warn!("some of it needs a restart to take effect");
         }
         app.reconfigure(new.repos().to_vec(), new.settings().builds);
+        app.metrics.set_budget(new.settings().budget);
         present = new;
     }
 }

@@ -500,7 +500,6 @@ impl Fleet {
             // Only the answer was lost: its agent says that it runs (F3).
             Err(e) if reconcile::lives(&entry).await && entry.state() != SandboxState::Stopping => {
                 info!(sandbox = %entry.id, error = %e.chain(), "started, although the engine did not say so");
-                self.metrics.backend_error(e.kind());
                 if let Err(e) = self.apply(&entry, SandboxEvent::ContainerStarted, |_| {}).await {
                     warn!(sandbox = %entry.id, error = %e.chain(), "could not record a started sandbox");
                 }
@@ -511,7 +510,6 @@ impl Fleet {
             }
             Err(e) => {
                 warn!(sandbox = %entry.id, repo = %entry.repo, error = %e.chain(), "could not start a sandbox");
-                self.metrics.backend_error(e.kind());
                 // A user's files are in a container that was made before: it is kept, and tried again (F39).
                 let holds_work = {
                     let r = entry.lock();
@@ -685,7 +683,6 @@ impl Fleet {
         match self.backend.stop(entry.id).await {
             Ok(()) => self.gone(entry).await,
             Err(e) => {
-                self.metrics.backend_error(e.kind());
                 warn!(sandbox = %entry.id, error = %e.chain(), "could not remove a sandbox; it will be tried again");
             }
         }

@@ -17,6 +17,7 @@ pub mod idempotency;
 mod ledger;
 pub mod links;
 pub mod live;
+mod measure;
 pub mod metrics;
 pub mod pools;
 pub mod pulls;

@@ -1,18 +1,24 @@
 //! The numbers that dashboards and alerts stand on. Names and labels are those of the design; labels are fixed
 //! words or a configured repo's name, never an id.
 
+pub mod catalogue;
+mod process;
+
 use std::fmt::Write as _;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use catalogue::{Book, Described, Histograms, Values, labels};
+use domain::ports::CaptureKind;
 use domain::{
-    BuildState, ErrorKind, Launch, Phase, RepoName, SandboxRecord, SessionRecord, SnapshotKind, SyncPhase,
+    BuildState, EndReason, ErrorKind, Launch, Phase, RepoName, SandboxRecord, SandboxState, SessionRecord,
+    SessionState, SnapshotKind, SyncPhase,
 };
 use jiff::Timestamp;
 use pool::MissReason;
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
@@ -34,13 +40,53 @@ const BYTES: [f64; 9] = [
     17179869184.0,
     68719476736.0,
 ];
+/// Seconds of a build's phases. Few, because every repo has one set of them for each phase.
+const BUILD: [f64; 5] = [1.0, 10.0, 60.0, 300.0, 1800.0];
 const COMMITS: [f64; 8] = [0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 100.0, 1000.0];
 
-macro_rules! labels {
-    ($($name:ident { $($field:ident: $type:ty),* })*) => {$(
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-        pub struct $name { $(pub $field: $type),* }
-    )*};
+/// How a build ends.
+const BUILD_RESULTS: [BuildState; 4] =
+    [BuildState::Succeeded, BuildState::Unchanged, BuildState::Failed, BuildState::Superseded];
+pub const WARMUP_OUTCOMES: [&str; 3] = ["hit", "expired", "withdrawn"];
+pub const PULL_RESULTS: [&str; 3] = ["opened", "found", "refused"];
+pub const OUTBOX_KINDS: [&str; 1] = ["pull_request"];
+pub const QUEUES: [&str; 2] = ["cold_start", "build"];
+const ORPHAN_KINDS: [&str; 2] = ["sandbox", "capture"];
+const TOKEN_KINDS: [&str; 2] = ["api", "agent"];
+const SANDBOX_STATES: [SandboxState; 6] = [
+    SandboxState::Creating,
+    SandboxState::Starting,
+    SandboxState::Warm,
+    SandboxState::Claimed,
+    SandboxState::Kept,
+    SandboxState::Stopping,
+];
+const CAPTURE_KINDS: [CaptureKind; 3] = [CaptureKind::Base, CaptureKind::Image, CaptureKind::Snapshot];
+const BACKENDS: Values = Values::Others("the kind of engine: `docker`, `given`");
+const TASKS: Values = Values::Others("a background task");
+
+fn launches() -> Values {
+    Values::words(Launch::ALL, Launch::as_str)
+}
+
+fn snapshot_kinds() -> Values {
+    Values::words([SnapshotKind::End, SnapshotKind::Demand], SnapshotKind::as_str)
+}
+
+/// What a sandbox is for, in the words of `hotbed_sandboxes`.
+pub const PURPOSES: [&str; 3] = ["pool", "session", "build"];
+
+/// Every series of `hotbed_sandboxes`.
+pub fn sandbox_series() -> impl Iterator<Item = (&'static str, &'static str)> {
+    PURPOSES.into_iter().flat_map(|purpose| SANDBOX_STATES.into_iter().map(move |s| (purpose, s.as_str())))
+}
+
+fn purposes() -> Values {
+    Values::Words(PURPOSES.to_vec())
+}
+
+fn disks() -> Values {
+    Values::Words(vec!["state", "engine"])
 }
 
 labels! {
@@ -51,36 +97,35 @@ labels! {
     RepoReason { repo: String, reason: &'static str }
     RepoOutcome { repo: String, outcome: &'static str }
     RepoLaunch { repo: String, launch: &'static str }
+    RepoPurpose { repo: String, purpose: &'static str }
+    PurposeState { purpose: &'static str, state: &'static str }
     OfLaunch { launch: &'static str }
     OfState { state: &'static str }
+    OfEnd { end: &'static str }
     OfResult { result: &'static str }
     OfKind { kind: &'static str }
     OfTask { task: &'static str }
+    OfQueue { queue: &'static str }
+    OfDisk { disk: &'static str }
+    DiskOf { disk: &'static str, of: &'static str }
+    OfBackend { backend: &'static str }
     BackendCall { backend: &'static str, call: &'static str }
     BackendKind { backend: &'static str, kind: &'static str }
+    RouteStatus { route: String, status: u16 }
+    OfVersion { version: &'static str }
 }
 
-#[derive(Clone)]
-struct Buckets(&'static [f64]);
-
-impl MetricConstructor<Histogram> for Buckets {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(self.0.iter().copied())
-    }
-}
-
-type Histograms<L> = Family<L, Histogram, Buckets>;
 type FloatGauge = Gauge<f64, AtomicU64>;
-
-fn histograms<L: Clone + std::hash::Hash + Eq>(buckets: &'static [f64]) -> Histograms<L> {
-    Family::new_with_constructor(Buckets(buckets))
-}
+type FloatCounter = Counter<f64, AtomicU64>;
 
 /// All metrics of one process.
 pub struct Metrics {
     registry: Registry,
+    process: Registry,
+    described: Vec<Described>,
     backend: &'static str,
     pub image_age: Family<OfRepo, FloatGauge>,
+    pub image_age_target: Family<OfRepo, FloatGauge>,
     pub image_commits_behind: Family<OfRepo, Gauge>,
     image_builds: Family<RepoResult, Counter>,
     image_build_seconds: Histograms<RepoPhase>,
@@ -90,16 +135,18 @@ pub struct Metrics {
     pub pool_target: Family<OfRepo, Gauge>,
     pool_refill_seconds: Histograms<OfRepo>,
     pool_misses: Family<RepoReason, Counter>,
-    pool_idle_seconds: Family<OfRepo, Counter<f64, AtomicU64>>,
+    pool_idle_seconds: Family<OfRepo, FloatCounter>,
     /// What claims cost behind their answers (F20).
     pub pool_plans: Counter,
     pub session_wakes: Counter,
-    pub store_commits: Gauge,
-    pub git_fetches: Gauge,
+    store_commits: Counter,
+    git_fetches: Counter,
     warmups: Family<RepoOutcome, Counter>,
+    pub warmups_live: Gauge,
     session_starts: Family<RepoLaunch, Counter>,
     session_claim: Histograms<OfLaunch>,
     session_ready: Histograms<OfLaunch>,
+    session_ends: Family<OfEnd, Counter>,
     pub sessions: Family<OfState, Gauge>,
     sync_seconds: Histograms<OfResult>,
     sync_lag: Histogram,
@@ -109,9 +156,26 @@ pub struct Metrics {
     snapshot_bytes: Histograms<OfKind>,
     pull_requests: Family<OfResult, Counter>,
     pub outbox_pending: Family<OfKind, Gauge>,
+    pub outbox_oldest: Family<OfKind, FloatGauge>,
     backend_call: Histograms<BackendCall>,
     backend_errors: Family<BackendKind, Counter>,
+    backend_up: Family<OfBackend, Gauge>,
+    pub sandboxes: Family<PurposeState, Gauge>,
+    pub sandbox_seconds: Family<RepoPurpose, FloatCounter>,
+    pub reserved_memory: Gauge,
+    pub reserved_cpus: FloatGauge,
+    pub budget_memory: Gauge,
+    pub budget_cpus: FloatGauge,
+    pub captured_bytes: Family<OfKind, Gauge>,
+    pub queue_length: Family<OfQueue, Gauge>,
+    orphans: Family<OfKind, Counter>,
+    tokens_refused: Family<OfKind, Counter>,
+    pub disk_free_bytes: Family<OfDisk, Gauge>,
+    pub disk_free_ratio: Family<DiskOf, FloatGauge>,
+    api_requests: Family<RouteStatus, Counter>,
     task_success: Family<OfTask, FloatGauge>,
+    task_interval: Family<OfTask, FloatGauge>,
+    task_failures: Family<OfTask, Counter>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -121,126 +185,256 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// `backend` is the label of the engine calls: `docker`, `fake`.
-    pub fn new(backend: &'static str) -> Self {
-        let mut m = Self {
-            registry: Registry::with_prefix("hotbed"),
+    /// `backend` is the label of the engine calls: `docker`, `given`.
+    pub fn new(backend: &'static str, now: Timestamp) -> Self {
+        let mut process = Registry::default();
+        process.register_collector(Box::new(process::Process::new(now)));
+        let mut b = Book::new();
+        let version: Family<OfVersion, Gauge> =
+            b.family("build_info", "1, with the version of this Hotbed", [Values::Others("a version")]);
+        version.get_or_create(&OfVersion { version: env!("CARGO_PKG_VERSION") }).set(1);
+        Self {
+            image_age: b.family("image_age_seconds", "Age of the current image", []),
+            image_age_target: b.family(
+                "image_age_target_seconds",
+                "Age at which an image is built anew even if nothing changed (`image.max_age`)",
+                [],
+            ),
+            image_commits_behind: b.family(
+                "image_commits_behind",
+                "Commits between the current image and the tip, as of the mirror",
+                [],
+            ),
+            image_builds: b.family(
+                "image_builds",
+                "Image builds that ended, by result",
+                [Values::words(BUILD_RESULTS, BuildState::as_str)],
+            ),
+            image_build_seconds: b.histograms(
+                "image_build_seconds",
+                "Duration of build phases",
+                &BUILD,
+                [Values::words(Phase::ALL, Phase::as_str)],
+            ),
+            image_missed_ticks: b.family(
+                "image_missed_ticks",
+                "Ticks of schedules that passed unseen and were answered by a later one",
+                [],
+            ),
+            image_last_success: b.family(
+                "image_last_success_timestamp_seconds",
+                "When the current image was last built or found unchanged",
+                [],
+            ),
+            pool_sandboxes: b.family(
+                "pool_sandboxes",
+                "Members of the pool, by state",
+                [Values::Words(vec!["warm", "starting", "creating"])],
+            ),
+            pool_target: b.family("pool_target", "Members that the pool wants", []),
+            pool_refill_seconds: b.histograms(
+                "pool_refill_seconds",
+                "From the decision to a ready member",
+                &COARSE,
+                [],
+            ),
+            pool_misses: b.family(
+                "pool_misses",
+                "Claims that found no member, by reason",
+                [Values::words(MissReason::ALL, MissReason::as_str)],
+            ),
+            pool_idle_seconds: b.family("pool_idle_sandbox_seconds", "Time that members spent waiting", []),
+            pool_plans: b.one("pool_plans", "Plans of the pool that were carried out"),
+            session_wakes: b.one("session_wakes", "Times that a session's driver was woken"),
+            store_commits: b.one("store_commits", "Commits to the store"),
+            git_fetches: b.one("git_fetches", "Fetches from upstream"),
+            warmups: b.family(
+                "warmups",
+                "Warm-ups that ended, by outcome",
+                [Values::Words(WARMUP_OUTCOMES.to_vec())],
+            ),
+            warmups_live: b.one("warmups_live", "Warm-ups that are live"),
+            session_starts: b.family("session_starts", "Sessions started, by launch", [launches()]),
+            session_claim: b.histograms(
+                "session_claim_seconds",
+                "From the request to the durable claim",
+                &FINE,
+                [launches()],
+            ),
+            session_ready: b.histograms(
+                "session_ready_seconds",
+                "From the request to the open write gate",
+                &FINE,
+                [launches()],
+            ),
+            session_ends: b.family(
+                "session_ends",
+                "Sessions that ended, by the reason",
+                [Values::words(EndReason::ALL, EndReason::as_str)],
+            ),
+            sessions: b.family(
+                "sessions",
+                "Live sessions, by state",
+                [Values::words(
+                    SessionState::ALL.into_iter().filter(|s| !s.is_end()),
+                    SessionState::as_str,
+                )],
+            ),
+            sync_seconds: b.histograms(
+                "sync_seconds",
+                "Duration of git sync, by result",
+                &FINE,
+                [Values::Words(vec!["synced", "failed"])],
+            ),
+            sync_lag: b.histogram(
+                "sync_lag_commits",
+                "Commits between a sandbox and the tip when sync began",
+                &COMMITS,
+            ),
+            gate_wait: b.histogram("gate_wait_seconds", "Time that API writes waited at the gate", &FINE),
+            exec: b.histogram("exec_seconds", "Duration of commands that were waited for", &FINE),
+            snapshot_seconds: b.histograms(
+                "snapshot_seconds",
+                "Duration of captures, by kind",
+                &COARSE,
+                [snapshot_kinds()],
+            ),
+            snapshot_bytes: b.histograms(
+                "snapshot_bytes",
+                "Size of captures, by kind",
+                &BYTES,
+                [snapshot_kinds()],
+            ),
+            pull_requests: b.family(
+                "pull_requests",
+                "Pull requests asked for, by result",
+                [Values::Words(PULL_RESULTS.to_vec())],
+            ),
+            outbox_pending: b.family(
+                "outbox_pending",
+                "What waits to be told to the outside, by kind",
+                [Values::Words(OUTBOX_KINDS.to_vec())],
+            ),
+            outbox_oldest: b.family(
+                "outbox_oldest_seconds",
+                "How long the oldest of these has waited; 0 when none waits",
+                [Values::Words(OUTBOX_KINDS.to_vec())],
+            ),
+            backend_call: b.histograms(
+                "backend_call_seconds",
+                "Duration of engine calls",
+                &COARSE,
+                [BACKENDS, Values::Others("a verb of the engine's port")],
+            ),
+            backend_errors: b.family(
+                "backend_errors",
+                "Failed engine calls, by kind",
+                [BACKENDS, Values::words(ErrorKind::ALL, ErrorKind::as_str)],
+            ),
+            backend_up: b.family(
+                "backend_up",
+                "1 when the engine answered the last comparison of records and engine, else 0",
+                [BACKENDS],
+            ),
+            sandboxes: b.family(
+                "sandboxes",
+                "Sandboxes, by what they are for and their state",
+                [purposes(), Values::words(SANDBOX_STATES, SandboxState::as_str)],
+            ),
+            sandbox_seconds: b.family(
+                "sandbox_seconds",
+                "Time that sandboxes existed, by what they were for; looked at every 15 s",
+                [purposes()],
+            ),
+            reserved_memory: b
+                .one("reserved_memory_bytes", "Memory that the sandboxes there are may use together"),
+            reserved_cpus: b.one("reserved_cpus", "Processors that the sandboxes there are may use together"),
+            budget_memory: b.one("budget_memory_bytes", "Memory that all sandboxes may use; 0 is no limit"),
+            budget_cpus: b.one("budget_cpus", "Processors that all sandboxes may use; 0 is no limit"),
+            captured_bytes: b.family(
+                "captured_bytes",
+                "What the engine keeps for this instance: sizes of all captures, shared layers counted each time",
+                [Values::words(CAPTURE_KINDS, CaptureKind::as_str)],
+            ),
+            queue_length: b.family(
+                "queue_length",
+                "What waits for its turn",
+                [Values::Words(QUEUES.to_vec())],
+            ),
+            orphans: b.family(
+                "orphans",
+                "What the engine had of this instance without a record, each time it was found",
+                [Values::Words(ORPHAN_KINDS.to_vec())],
+            ),
+            tokens_refused: b.family(
+                "tokens_refused",
+                "Keys and tokens that were not accepted, by whose they were",
+                [Values::Words(TOKEN_KINDS.to_vec())],
+            ),
+            disk_free_bytes: b.family("disk_free_bytes", "Room left on a disk", [disks()]),
+            disk_free_ratio: b.family(
+                "disk_free_ratio",
+                "Share of a disk that is left, of its bytes and of its inodes",
+                [disks(), Values::Words(vec!["bytes", "inodes"])],
+            ),
+            api_requests: b.family(
+                "api_requests",
+                "Requests of the API that were answered",
+                [Values::Others("a path of the API, or `none`"), Values::Others("an HTTP status")],
+            ),
+            task_success: b.family(
+                "task_last_success_timestamp_seconds",
+                "When a background task last ended well",
+                [TASKS],
+            ),
+            task_interval: b.family(
+                "task_interval_seconds",
+                "How often a background task runs when nothing pokes it",
+                [TASKS],
+            ),
+            task_failures: b.family("task_failures", "Runs of background tasks that failed", [TASKS]),
             backend,
-            image_age: Family::default(),
-            image_commits_behind: Family::default(),
-            image_builds: Family::default(),
-            image_build_seconds: histograms(&COARSE),
-            image_missed_ticks: Family::default(),
-            image_last_success: Family::default(),
-            pool_sandboxes: Family::default(),
-            pool_target: Family::default(),
-            pool_refill_seconds: histograms(&COARSE),
-            pool_misses: Family::default(),
-            pool_idle_seconds: Family::default(),
-            pool_plans: Counter::default(),
-            session_wakes: Counter::default(),
-            store_commits: Gauge::default(),
-            git_fetches: Gauge::default(),
-            warmups: Family::default(),
-            session_starts: Family::default(),
-            session_claim: histograms(&FINE),
-            session_ready: histograms(&FINE),
-            sessions: Family::default(),
-            sync_seconds: histograms(&FINE),
-            sync_lag: Histogram::new(COMMITS),
-            gate_wait: Histogram::new(FINE),
-            exec: Histogram::new(FINE),
-            snapshot_seconds: histograms(&COARSE),
-            snapshot_bytes: histograms(&BYTES),
-            pull_requests: Family::default(),
-            outbox_pending: Family::default(),
-            backend_call: histograms(&COARSE),
-            backend_errors: Family::default(),
-            task_success: Family::default(),
-        };
-        m.register();
-        m
+            process,
+            described: b.described,
+            registry: b.registry,
+        }
     }
 
-    fn register(&mut self) {
-        let r = &mut self.registry;
-        r.register("image_age_seconds", "Age of the current image", self.image_age.clone());
-        r.register(
-            "image_commits_behind",
-            "Commits between the current image and the tip",
-            self.image_commits_behind.clone(),
-        );
-        r.register("image_builds", "Image builds that ended, by result", self.image_builds.clone());
-        r.register("image_build_seconds", "Duration of build phases", self.image_build_seconds.clone());
-        r.register(
-            "image_missed_ticks",
-            "Ticks of schedules that passed unseen and were answered by a later one",
-            self.image_missed_ticks.clone(),
-        );
-        r.register(
-            "image_last_success_timestamp_seconds",
-            "When an image was last built or found unchanged",
-            self.image_last_success.clone(),
-        );
-        r.register("pool_sandboxes", "Members of the pool, by state", self.pool_sandboxes.clone());
-        r.register("pool_target", "Members that the pool wants", self.pool_target.clone());
-        r.register(
-            "pool_refill_seconds",
-            "From the decision to a ready member",
-            self.pool_refill_seconds.clone(),
-        );
-        r.register("pool_misses", "Claims that found no member, by reason", self.pool_misses.clone());
-        r.register(
-            "pool_idle_sandbox_seconds",
-            "Time that members spent waiting",
-            self.pool_idle_seconds.clone(),
-        );
-        r.register("pool_plans", "Plans of the pool that were carried out", self.pool_plans.clone());
-        r.register("session_wakes", "Times that a session's driver was woken", self.session_wakes.clone());
-        r.register("store_commits", "Commits since the start", self.store_commits.clone());
-        r.register("git_fetches", "Fetches from upstream since the start", self.git_fetches.clone());
-        r.register("warmups", "Warm-ups that ended, by outcome", self.warmups.clone());
-        r.register("session_starts", "Sessions started, by launch", self.session_starts.clone());
-        r.register(
-            "session_claim_seconds",
-            "From the request to the durable claim",
-            self.session_claim.clone(),
-        );
-        r.register(
-            "session_ready_seconds",
-            "From the request to the open write gate",
-            self.session_ready.clone(),
-        );
-        r.register("sessions", "Live sessions, by state", self.sessions.clone());
-        r.register("sync_seconds", "Duration of git sync, by result", self.sync_seconds.clone());
-        r.register(
-            "sync_lag_commits",
-            "Commits between a sandbox and the tip when sync began",
-            self.sync_lag.clone(),
-        );
-        r.register("gate_wait_seconds", "Time that API writes waited at the gate", self.gate_wait.clone());
-        r.register("exec_seconds", "Duration of commands", self.exec.clone());
-        r.register("snapshot_seconds", "Duration of captures, by kind", self.snapshot_seconds.clone());
-        r.register("snapshot_bytes", "Size of captures, by kind", self.snapshot_bytes.clone());
-        r.register("pull_requests", "Pull requests asked for, by result", self.pull_requests.clone());
-        r.register(
-            "outbox_pending",
-            "What waits to be told to the outside, by kind",
-            self.outbox_pending.clone(),
-        );
-        r.register("backend_call_seconds", "Duration of engine calls", self.backend_call.clone());
-        r.register("backend_errors", "Failed engine calls, by kind", self.backend_errors.clone());
-        r.register(
-            "task_last_success_timestamp_seconds",
-            "When a background task last ended well",
-            self.task_success.clone(),
-        );
+    /// What there is to know of every metric.
+    pub fn described(&self) -> Vec<Described> {
+        self.described.iter().cloned().chain(process::described()).collect()
+    }
+
+    /// Series that are there from the start, so that a rate over the first hour is one.
+    pub fn announce(&self) {
+        for end in EndReason::ALL {
+            let _ = self.session_ends.get_or_create(&OfEnd { end: end.as_str() });
+        }
+        for launch in Launch::ALL {
+            let _ = self.session_claim.get_or_create(&OfLaunch { launch: launch.as_str() });
+            let _ = self.session_ready.get_or_create(&OfLaunch { launch: launch.as_str() });
+        }
+        for kind in ErrorKind::ALL {
+            let of = BackendKind { backend: self.backend, kind: kind.as_str() };
+            let _ = self.backend_errors.get_or_create(&of);
+        }
+        for kind in ORPHAN_KINDS {
+            let _ = self.orphans.get_or_create(&OfKind { kind });
+        }
+        for kind in TOKEN_KINDS {
+            let _ = self.tokens_refused.get_or_create(&OfKind { kind });
+        }
+        for result in PULL_RESULTS {
+            let _ = self.pull_requests.get_or_create(&OfResult { result });
+        }
     }
 
     /// The text that Prometheus reads.
     pub fn encode(&self) -> String {
         let mut out = String::with_capacity(16 * 1024);
-        if text::encode(&mut out, &self.registry).is_err() {
+        let encoded = text::encode_registry(&mut out, &self.registry)
+            .and_then(|()| text::encode(&mut out, &self.process));
+        if encoded.is_err() {
             let _ = writeln!(out, "# encoding failed");
         }
         out
@@ -258,7 +452,11 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    pub fn session_ended(&self, _record: &SessionRecord) {}
+    pub fn session_ended(&self, record: &SessionRecord) {
+        if let Some(end) = record.end {
+            self.session_ends.get_or_create(&OfEnd { end: end.as_str() }).inc();
+        }
+    }
 
     pub fn synced(&self, record: &SessionRecord, took: Duration) {
         let result = if record.sync.phase == SyncPhase::Synced { "synced" } else { "failed" };
@@ -322,31 +520,92 @@ impl Metrics {
         self.pull_requests.get_or_create(&OfResult { result }).inc();
     }
 
-    pub fn backend_called(&self, call: &'static str, took: Duration) {
-        self.backend_call
-            .get_or_create(&BackendCall { backend: self.backend, call })
-            .observe(took.as_secs_f64());
+    /// A call of the engine has ended; `failed` is the kind of its error.
+    pub fn backend_called(&self, call: &'static str, took: Duration, failed: Option<ErrorKind>) {
+        let backend = self.backend;
+        self.backend_call.get_or_create(&BackendCall { backend, call }).observe(took.as_secs_f64());
+        if let Some(kind) = failed {
+            self.backend_errors.get_or_create(&BackendKind { backend, kind: kind.as_str() }).inc();
+        }
     }
 
-    pub fn backend_error(&self, kind: ErrorKind) {
-        self.backend_errors.get_or_create(&BackendKind { backend: self.backend, kind: kind.as_str() }).inc();
+    /// What others have counted since the start.
+    pub fn counted_elsewhere(&self, commits: u64, fetches: u64) {
+        self.store_commits.inner().store(commits, Ordering::Relaxed);
+        self.git_fetches.inner().store(fetches, Ordering::Relaxed);
+    }
+
+    pub fn set_budget(&self, budget: config::Budget) {
+        self.budget_memory.set(budget.memory.unwrap_or(0) as i64);
+        self.budget_cpus.set(f64::from(budget.cpu_millis.unwrap_or(0)) / 1000.0);
+    }
+
+    /// Whether the engine answered when it was last asked what it has.
+    pub fn backend_answered(&self, up: bool) {
+        self.backend_up.get_or_create(&OfBackend { backend: self.backend }).set(up.into());
+    }
+
+    /// `kind` is `sandbox` or `capture`.
+    pub fn orphan(&self, kind: &'static str) {
+        self.orphans.get_or_create(&OfKind { kind }).inc();
+    }
+
+    /// `kind` says whose it was: `api` or `agent`.
+    pub fn token_refused(&self, kind: &'static str) {
+        self.tokens_refused.get_or_create(&OfKind { kind }).inc();
+    }
+
+    /// `route` is a path of the API as it is written down, with its placeholders.
+    pub fn api_answered(&self, route: &str, status: u16) {
+        self.api_requests.get_or_create(&RouteStatus { route: route.to_owned(), status }).inc();
+    }
+
+    pub fn task_starts(&self, task: &'static str, every: Duration) {
+        self.task_interval.get_or_create(&OfTask { task }).set(every.as_secs_f64());
+        let _ = self.task_failures.get_or_create(&OfTask { task });
     }
 
     pub fn task_done(&self, task: &'static str, now: Timestamp) {
-        self.task_success.get_or_create(&OfTask { task }).set(now.as_millisecond() as f64 / 1000.0);
+        self.task_success.get_or_create(&OfTask { task }).set(seconds(now));
     }
 
-    /// A series for every launch and reason from the start, so that a rate over the first hour is one.
+    pub fn task_failed(&self, task: &'static str) {
+        self.task_failures.get_or_create(&OfTask { task }).inc();
+    }
+
+    /// A series for every launch, reason, result and outcome from the start, so that a rate over the first hour is
+    /// one.
     pub fn announce_repo(&self, repo: &RepoName) {
+        let name = || repo.to_string();
         for launch in Launch::ALL {
-            let _ = self
-                .session_starts
-                .get_or_create(&RepoLaunch { repo: repo.to_string(), launch: launch.as_str() });
+            let _ = self.session_starts.get_or_create(&RepoLaunch { repo: name(), launch: launch.as_str() });
         }
         for reason in MissReason::ALL {
-            let _ = self
-                .pool_misses
-                .get_or_create(&RepoReason { repo: repo.to_string(), reason: reason.as_str() });
+            let _ = self.pool_misses.get_or_create(&RepoReason { repo: name(), reason: reason.as_str() });
+        }
+        for result in BUILD_RESULTS {
+            let _ = self.image_builds.get_or_create(&RepoResult { repo: name(), result: result.as_str() });
+        }
+        for outcome in WARMUP_OUTCOMES {
+            let _ = self.warmups.get_or_create(&RepoOutcome { repo: name(), outcome });
         }
     }
+
+    /// The present of a repo that is no longer configured is nobody's business; its counters stay.
+    pub fn forget_repo(&self, repo: &RepoName) {
+        let of = OfRepo { repo: repo.to_string() };
+        for gauges in [&self.image_age, &self.image_age_target, &self.image_last_success] {
+            gauges.remove(&of);
+        }
+        self.image_commits_behind.remove(&of);
+        self.pool_target.remove(&of);
+        for state in ["warm", "starting", "creating"] {
+            self.pool_sandboxes.remove(&RepoState { repo: repo.to_string(), state });
+        }
+    }
+}
+
+/// As Prometheus writes a moment.
+pub fn seconds(at: Timestamp) -> f64 {
+    at.as_millisecond() as f64 / 1000.0
 }

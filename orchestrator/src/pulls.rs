@@ -10,12 +10,13 @@ use domain::{
     Branch, Error, PullRequestId, PullRequestRecord, PullRequestState, RepoName, Result, SessionRecord,
     SharedClock,
 };
+use jiff::Timestamp;
 use serde_json::json;
 use store::{SessionLogs, Store, Tx};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use crate::metrics::{Metrics, OfKind};
+use crate::metrics::Metrics;
 
 /// One question to the forge.
 const FORGE_DEADLINE: Duration = Duration::from_secs(60);
@@ -106,10 +107,14 @@ impl Pulls {
         self.ask(record, false).await
     }
 
+    /// How many wait to be told to the forge, and since when the oldest does.
+    pub fn pending(&self) -> (usize, Option<Timestamp>) {
+        (self.pending.len(), self.pending.iter().map(|r| r.created_at).min())
+    }
+
     /// Asks again for what waits.
     pub async fn flush(&self) {
         let waiting: Vec<_> = self.pending.iter().map(|r| r.key().to_owned()).collect();
-        self.metrics.outbox_pending.get_or_create(&OfKind { kind: "pull_request" }).set(waiting.len() as i64);
         for id in waiting {
             // It may have been answered since.
             let Some(record) = self.pending.get(&id).map(|r| r.clone()) else { continue };

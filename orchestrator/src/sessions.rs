@@ -461,6 +461,11 @@ impl Sessions {
         debug!(session = %session.id, "session ended");
     }
 
+    /// How many wait for their turn to start a sandbox.
+    pub fn cold_waiting(&self) -> usize {
+        self.cold_waiting.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Waits for the drivers to stop; they do when the stop token is cancelled.
     pub async fn quiet(&self) {
         self.tasks.close();

@@ -40,6 +40,7 @@ impl Tasks {
         Fut: Future<Output = Result<()>> + Send,
     {
         let (metrics, clock, stop) = (self.metrics.clone(), self.clock.clone(), self.stop.clone());
+        metrics.task_starts(name, every);
         self.tracker.spawn(async move {
             loop {
                 let begun = tokio::time::Instant::now();
@@ -50,7 +51,10 @@ impl Tasks {
                 let rest = (begun.elapsed() * REST).clamp(SETTLE, LONGEST_REST);
                 match done {
                     Ok(()) => metrics.task_done(name, clock.now()),
-                    Err(e) => warn!(task = name, error = %e.chain(), "a background task failed"),
+                    Err(e) => {
+                        metrics.task_failed(name);
+                        warn!(task = name, error = %e.chain(), "a background task failed");
+                    }
                 }
                 tokio::select! {
                     () = stop.cancelled() => return,

@@ -133,6 +133,11 @@ impl Warmups {
         Ok(record)
     }
 
+    /// How many are live.
+    pub fn live(&self) -> usize {
+        self.live.len()
+    }
+
     pub fn get(&self, id: WarmupId) -> Option<WarmupRecord> {
         self.live.get(&id).map(|r| r.clone())
     }

@@ -9,6 +9,7 @@ mod faults;
 mod http;
 mod layers;
 mod logs;
+mod observe;
 mod pulls;
 mod restarts;
 mod sessions;

@@ -377,6 +377,8 @@ impl World {
             .await
             .expect("start");
         self.agents.inner().server = Some((Arc::downgrade(&app.fleet), runtime.handle().clone()));
+        let metrics = app.metrics.clone();
+        self.backend.on_call(move |call, took, failed| metrics.backend_called(call, took, failed));
         self.server = Some(Server { runtime: Some(runtime), app, address });
         self.agents.redial_all();
     }

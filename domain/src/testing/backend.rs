@@ -39,6 +39,7 @@ enum After {
 type OnStart = Box<dyn Fn(&StartSandbox) + Send + Sync>;
 type OnGone = Box<dyn Fn(SandboxId) + Send + Sync>;
 type OnCapture = Box<dyn Fn(SandboxId, &Digest) + Send + Sync>;
+type OnCall = Box<dyn Fn(&'static str, Duration, Option<ErrorKind>) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -61,6 +62,7 @@ pub struct FakeBackend {
     on_start: Mutex<Option<Arc<OnStart>>>,
     on_gone: Mutex<Option<Arc<OnGone>>>,
     on_capture: Mutex<Option<Arc<OnCapture>>>,
+    on_call: Mutex<Option<Arc<OnCall>>>,
 }
 
 impl std::fmt::Debug for FakeBackend {
@@ -77,6 +79,7 @@ impl Default for FakeBackend {
             on_start: Mutex::default(),
             on_gone: Mutex::default(),
             on_capture: Mutex::default(),
+            on_call: Mutex::default(),
         }
     }
 }
@@ -95,6 +98,11 @@ impl FakeBackend {
     /// Called for each capture of a sandbox, before its answer.
     pub fn on_capture(&self, f: impl Fn(SandboxId, &Digest) + Send + Sync + 'static) {
         *self.on_capture.lock().expect("lock") = Some(Arc::new(Box::new(f)));
+    }
+
+    /// Told of every call, as an adapter tells of its own: verb, time taken, kind of failure.
+    pub fn on_call(&self, f: impl Fn(&'static str, Duration, Option<ErrorKind>) + Send + Sync + 'static) {
+        *self.on_call.lock().expect("lock") = Some(Arc::new(Box::new(f)));
     }
 
     /// The next call of `verb` (the trait's method name) meets `fault`; calls queue up.
@@ -171,6 +179,12 @@ impl FakeBackend {
         }
     }
 
+    /// A sandbox that exists without anybody having asked for it.
+    pub fn add_sandbox(&self, id: SandboxId) {
+        let observed = ObservedSandbox { id, engine_id: format!("fake-{id}"), phase: ObservedPhase::Running };
+        self.state().sandboxes.insert(id, observed);
+    }
+
     /// A capture that exists without anybody having made it here.
     pub fn add_capture(&self, capture: ObservedCapture) {
         self.state().captures.insert(capture.digest.clone(), capture);
@@ -194,6 +208,14 @@ impl FakeBackend {
         if let Some(by) = slow {
             tokio::time::sleep(by).await;
         }
+        let hook = self.on_call.lock().expect("lock").clone();
+        if let Some(hook) = hook {
+            let kind = match fault {
+                Some(Fault::Fail(kind) | Fault::FailAfter(kind)) => Some(kind),
+                _ => None,
+            };
+            hook(verb, slow.unwrap_or_default(), kind);
+        }
         match fault {
             None => Ok(After::Answer),
             Some(Fault::Fail(kind)) => Err(Error::new(kind, format!("{verb} (injected)"))),
@@ -216,7 +238,7 @@ async fn leave<T>(after: After, verb: &str, value: T) -> Result<T> {
 impl Backend for FakeBackend {
     async fn probe(&self) -> Result<EngineInfo> {
         let after = self.enter("probe").await?;
-        leave(after, "probe", EngineInfo { name: "fake", version: "0".into() }).await
+        leave(after, "probe", EngineInfo { name: "fake", version: "0".into(), data_dir: None }).await
     }
 
     async fn start(&self, spec: &StartSandbox) -> Result<String> {

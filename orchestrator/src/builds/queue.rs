@@ -115,6 +115,10 @@ impl Lanes {
         self.most
     }
 
+    pub fn waiting(&self) -> usize {
+        self.all.values().filter(|l| l.waiting.is_some()).count()
+    }
+
     pub fn running(&self) -> usize {
         self.all.values().filter(|l| l.running.is_some()).count()
     }

@@ -181,16 +181,6 @@ impl Builds {
         self.metrics.build_ended(&row.repo, BuildState::Unchanged);
         self.repos.put_images(&[row]);
     }
-
-    /// The gauges of a repo's image, as the records have it.
-    pub fn measure(&self) {
-        for spec in self.repos.all() {
-            let Some(image) = self.repos.current_image(&spec.name) else { continue };
-            let label = OfRepo { repo: spec.name.to_string() };
-            let seconds = image.verified_at.as_millisecond() as f64 / 1000.0;
-            self.metrics.image_last_success.get_or_create(&label).set(seconds);
-        }
-    }
 }
 
 /// The look is over, however it ended.

@@ -116,6 +116,7 @@ impl Admission for Gatekeeper {
             if entry.link().is_none() {
                 entry.refused.store(true, std::sync::atomic::Ordering::Release);
             }
+            self.0.metrics.token_refused("agent");
             return refuse("the token is not that of this sandbox's present incarnation");
         }
         Ok(())

@@ -159,6 +159,7 @@ impl Fleet {
                 continue;
             }
             report.removed_orphans += 1;
+            self.metrics.orphan("sandbox");
             info!(sandbox = %id, "removing a sandbox without a record");
             self.backend.stop(id).await?;
         }

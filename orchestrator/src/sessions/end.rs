@@ -282,7 +282,6 @@ impl Sessions {
                 Ok(snapshot)
             }
             Err(e) => {
-                self.metrics.backend_error(e.kind());
                 snapshot.state = SnapshotState::Failed;
                 snapshot.error = Some(e.chain());
                 self.store.commit(Tx::new().snapshot(&snapshot)).await?;

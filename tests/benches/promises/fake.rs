@@ -89,6 +89,7 @@ pub fn run_child(child: Child) -> ExitCode {
         Ok(runtime) => runtime.block_on(async {
             match child.part.as_str() {
                 "serve" => serve(&child.dir, &child.stock).await,
+                "scrape" => super::scrape::serve(&child.dir, &child.stock).await,
                 "claim" => super::rates::claim_in_process(&child.dir, &child.stock).await,
                 _ => hold(&child.dir, &child.stock).await,
             }

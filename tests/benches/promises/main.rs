@@ -7,6 +7,7 @@ mod fake;
 mod rates;
 mod real;
 mod report;
+mod scrape;
 mod sizing;
 mod stage;
 mod wire;
@@ -18,7 +19,7 @@ use domain::{Error, Result};
 use report::{Report, Target, note};
 
 /// Sections in the order in which they run; each is a group of figures that share their set-up.
-const SECTIONS: [(&str, &[&str]); 14] = [
+const SECTIONS: [(&str, &[&str]); 15] = [
     ("http", &["claim_http_1", "claim_http_16", "fdatasync"]),
     ("poisson", &["poisson_45"]),
     ("storm", &["burst_300"]),
@@ -27,6 +28,7 @@ const SECTIONS: [(&str, &[&str]); 14] = [
     ("tick", &["tick_10000_idle", "rss_10000_idle"]),
     ("plan", &["plan_1000_repos"]),
     ("sizing", &["idle_hours_ratio_best_fixed"]),
+    ("scrape", &["scrape_1000_repos"]),
     ("exec", &["exec_overhead"]),
     ("first", &["claim_first_exec_docker"]),
     ("cold", &["cold_start_ratio", "cold_start_ratio_bridge"]),
@@ -80,6 +82,7 @@ async fn run(filters: &[String], quick: bool) -> Result<()> {
             "tick" => fake::tick(&mut report).await,
             "plan" => sizing::plan_1000_repos(&mut report),
             "sizing" => sizing::idle_hours_ratio(&mut report),
+            "scrape" => scrape::scrape(&mut report).await,
             "exec" => real::on(&mut stage, |s| real::exec_overhead(s, &mut report)).await,
             "first" => real::on(&mut stage, |s| real::claim_first_exec(s, &mut report)).await,
             "cold" => real::on(&mut stage, |s| real::cold_start(s, &mut report)).await,

@@ -1,0 +1,237 @@
+//! What there is to know of every metric before it has a series: name, kind, labels, and the words that may stand in
+//! them. `docs/metrics.md` is made of it, and a test holds the queries of dashboards and alerts against it.
+
+use std::fmt::Write as _;
+use std::hash::Hash;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::TypedMetric;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+
+/// What every name begins with, but for those of the process.
+pub const PREFIX: &str = "hotbed";
+
+/// A set of labels that knows their names.
+pub trait Labels: EncodeLabelSet + Clone + Hash + Eq + Send + Sync + std::fmt::Debug + 'static {
+    const NAMES: &'static [&'static str];
+}
+
+/// Declares sets of labels: fixed words, numbers, or the name of a configured repo; never an id.
+macro_rules! labels {
+    ($($name:ident { $($field:ident: $type:ty),* })*) => {$(
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, prometheus_client::encoding::EncodeLabelSet)]
+        pub struct $name { $(pub $field: $type),* }
+
+        impl $crate::metrics::catalogue::Labels for $name {
+            const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
+        }
+    )*};
+}
+pub(super) use labels;
+
+/// What may stand in a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Values {
+    /// One of these.
+    Words(Vec<&'static str>),
+    /// What this says; every one of a fixed set.
+    Others(&'static str),
+}
+
+impl Values {
+    /// The name of a configured repo.
+    pub const REPO: Self = Self::Others("a configured repo");
+
+    pub fn words<T>(all: impl IntoIterator<Item = T>, word: impl Fn(T) -> &'static str) -> Self {
+        Self::Words(all.into_iter().map(word).collect())
+    }
+
+    pub fn allows(&self, word: &str) -> bool {
+        match self {
+            Self::Words(words) => words.contains(&word),
+            Self::Others(_) => true,
+        }
+    }
+}
+
+/// One metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// As queries write it, without the suffixes of a histogram's series.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    pub help: &'static str,
+    pub labels: Vec<(&'static str, Values)>,
+}
+
+impl Described {
+    /// `name{label, …}` as the design writes it.
+    pub fn signature(&self) -> String {
+        let labels: Vec<_> = self.labels.iter().map(|(name, _)| *name).collect();
+        if labels.is_empty() { self.name.clone() } else { format!("{}{{{}}}", self.name, labels.join(",")) }
+    }
+
+    /// The names of its series.
+    pub fn series(&self) -> Vec<String> {
+        match self.kind {
+            "histogram" => ["_bucket", "_sum", "_count"].map(|s| format!("{}{s}", self.name)).to_vec(),
+            _ => vec![self.name.clone()],
+        }
+    }
+}
+
+fn kind_of<M: TypedMetric>() -> &'static str {
+    use prometheus_client::metrics::MetricType as T;
+    match M::TYPE {
+        T::Counter => "counter",
+        T::Gauge => "gauge",
+        T::Histogram => "histogram",
+        T::Info => "info",
+        T::Unknown => "unknown",
+    }
+}
+
+/// Makes metrics, registers them and writes down what they are.
+#[derive(Default)]
+pub struct Book {
+    pub registry: Registry,
+    pub described: Vec<Described>,
+}
+
+impl Book {
+    pub fn new() -> Self {
+        Self { registry: Registry::with_prefix(PREFIX), described: Vec::new() }
+    }
+
+    /// A metric without labels.
+    pub fn one<M>(&mut self, name: &str, help: &'static str) -> M
+    where
+        M: Metric + TypedMetric + Clone + Default,
+    {
+        self.keep(name, help, Vec::new(), M::default())
+    }
+
+    /// A histogram without labels.
+    pub fn histogram(&mut self, name: &str, help: &'static str, buckets: &[f64]) -> Histogram {
+        self.keep(name, help, Vec::new(), Histogram::new(buckets.iter().copied()))
+    }
+
+    /// A metric with labels. `values` are those of the labels but `repo`, in their order.
+    pub fn family<L: Labels, M>(
+        &mut self,
+        name: &str,
+        help: &'static str,
+        values: impl IntoIterator<Item = Values>,
+    ) -> Family<L, M>
+    where
+        M: Default + TypedMetric,
+        Family<L, M>: Metric + TypedMetric + Clone,
+    {
+        self.keep(name, help, labelled::<L>(values), Family::default())
+    }
+
+    /// Histograms with labels.
+    pub fn histograms<L: Labels>(
+        &mut self,
+        name: &str,
+        help: &'static str,
+        buckets: &'static [f64],
+        values: impl IntoIterator<Item = Values>,
+    ) -> Histograms<L> {
+        let family = Family::new_with_constructor(Buckets(buckets));
+        self.keep(name, help, labelled::<L>(values), family)
+    }
+
+    fn keep<M>(&mut self, name: &str, help: &'static str, labels: Vec<(&'static str, Values)>, metric: M) -> M
+    where
+        M: Metric + TypedMetric + Clone,
+    {
+        let kind = kind_of::<M>();
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        self.described.push(Described { name: format!("{PREFIX}_{name}{suffix}"), kind, help, labels });
+        self.registry.register(name, help, metric.clone());
+        metric
+    }
+}
+
+fn labelled<L: Labels>(values: impl IntoIterator<Item = Values>) -> Vec<(&'static str, Values)> {
+    let mut values = values.into_iter();
+    let mut of = |label| match label {
+        "repo" => Values::REPO,
+        _ => values.next().unwrap_or(Values::Words(Vec::new())),
+    };
+    L::NAMES.iter().map(|label| (*label, of(label))).collect()
+}
+
+/// Makes histograms that have these borders.
+#[derive(Debug, Clone)]
+pub struct Buckets(&'static [f64]);
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+pub type Histograms<L> = Family<L, Histogram, Buckets>;
+
+/// `docs/metrics.md`.
+pub fn reference(all: &[Described]) -> String {
+    let mut out = String::from(HEAD);
+    for metric in all {
+        let _ = writeln!(out, "| `{}` | {} | {} |", metric.signature(), metric.kind, metric.help);
+    }
+    out.push_str(WORDS);
+    for metric in all {
+        for (label, values) in metric.labels.iter().filter(|(_, values)| *values != Values::REPO) {
+            let words = match values {
+                Values::Words(words) => words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", "),
+                Values::Others(what) => (*what).to_owned(),
+            };
+            let _ = writeln!(out, "| `{}` | `{label}` | {words} |", metric.name);
+        }
+    }
+    out
+}
+
+const HEAD: &str = "\
+# Metrics
+
+Made of the code (`orchestrator/src/metrics.rs`); `UPDATE=1 cargo test -p tests --test it observe::catalogue` writes this
+page anew. `GET /metrics` answers them as OpenMetrics text to whoever shows an API key. What they are good for is in
+[slo.md](slo.md) and [runbook.md](runbook.md); dashboards and alerts are in [`dashboards/`](../dashboards/README.md).
+
+`repo` takes the names of configured repos and no others; no label ever holds an id. A cold start is
+`hotbed_session_starts_total{launch=\"cold\"}`.
+
+| metric | kind | what it is |
+|---|---|---|
+";
+
+const WORDS: &str = "
+## What stands in the labels
+
+| metric | label | one of |
+|---|---|---|
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_what_the_design_writes() {
+        let metric = Described {
+            name: "hotbed_x".into(),
+            kind: "histogram",
+            help: "X",
+            labels: vec![("repo", Values::REPO), ("kind", Values::Words(vec!["a"]))],
+        };
+        assert_eq!(metric.signature(), "hotbed_x{repo,kind}");
+        assert_eq!(metric.series(), ["hotbed_x_bucket", "hotbed_x_sum", "hotbed_x_count"]);
+        assert!(metric.labels[1].1.allows("a") && !metric.labels[1].1.allows("b"));
+    }
+}
