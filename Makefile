@@ -11,8 +11,9 @@ help: ## List the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 .PHONY: setup
-setup: setup-run ## Install what is missing: Debian packages, and a Docker engine if no daemon answers.
+setup: setup-run ## Install what is missing: Debian packages, octokit for tests, and a Docker engine if no daemon answers.
 	@scripts/ensure-packages --no-services prometheus
+	@scripts/ensure-node-parts
 
 .PHONY: setup-run
 setup-run:

@@ -149,7 +149,7 @@ impl Host {
         if let Some(answer) = self.faults.intercept(&request).await {
             return answer;
         }
-        let answer = match self.serve(request).await {
+        let answer = match serve_git(&self.root, request).await {
             Ok(answer) => answer,
             Err(e) => {
                 tracing::warn!(error = %e.chain(), "the git host failed");
@@ -160,19 +160,22 @@ impl Host {
         let answer = self.faults.cut(answer);
         answer
     }
+}
 
-    async fn serve<B: Body>(&self, request: Request<B>) -> Result<Response<RelayBody>> {
-        let path = request.uri().path().to_owned();
-        let repo = split(&path).and_then(|(repo, _)| repo.parse::<RepoName>().ok());
-        let Some(dir) = repo.map(|r| self.path(&r)).filter(|dir| dir.is_dir()) else {
-            return Ok(text(StatusCode::NOT_FOUND, "Repository not found."));
-        };
-        let git = cgi(&self.root, &dir, &path, &request);
-        let source = Plain(request.into_body());
-        let sent = Arc::new(AtomicU64::new(0));
-        let said = pump::run(git, Bytes::new(), source, DEADLINES, sent, |_| async {})?;
-        answer_of(said).await
-    }
+/// Serves one request over the bare repositories `<root>/<owner>/<name>.git`, for servers with rules of their own.
+/// Who may do what has been decided by then: fetch and push both go through.
+pub async fn serve_git<B: Body>(root: &Path, request: Request<B>) -> Result<Response<RelayBody>> {
+    let path = request.uri().path().to_owned();
+    let repo = split(&path).and_then(|(repo, _)| repo.parse::<RepoName>().ok());
+    let dir = repo.map(|r| root.join(r.owner()).join(format!("{}.git", r.name())));
+    let Some(dir) = dir.filter(|dir| dir.is_dir()) else {
+        return Ok(text(StatusCode::NOT_FOUND, "Repository not found."));
+    };
+    let git = cgi(root, &dir, &path, &request);
+    let source = Plain(request.into_body());
+    let sent = Arc::new(AtomicU64::new(0));
+    let said = pump::run(git, Bytes::new(), source, DEADLINES, sent, |_| async {})?;
+    answer_of(said).await
 }
 
 /// `git http-backend`, with a request as RFC 3875 puts it into the environment.

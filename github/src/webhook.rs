@@ -13,7 +13,7 @@ pub use event::{
     Event, InstallationChange, InstallationRepositories, PullRequestNews, Push, RepositoryChange,
     RepositoryRef, Review, Verdict,
 };
-pub use life::{Absorbed, Life, News, Reviews};
+pub use life::{Absorbed, How, Life, News, Reviews};
 
 /// GitHub sends no more.
 pub const MAX_BODY: usize = 25 * 1024 * 1024;

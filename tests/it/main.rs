@@ -6,6 +6,7 @@ mod claims;
 mod docker;
 mod environment;
 mod faults;
+mod github;
 mod http;
 mod layers;
 mod logs;

@@ -2,8 +2,8 @@
 //!
 //! Reports are ordered by GitHub's own `updated_at`, never by arrival. What is closed stays closed until GitHub says
 //! `reopened`; what is merged stays merged. A report of something open that comes while the pull request is closed
-//! is kept aside: should `reopened` follow, it may be the newer one of the two. However deliveries are repeated and
-//! shuffled, the end is the same; a property test holds that.
+//! is kept aside: should `reopened` follow, it may be the newer one of the two. However deliveries of different seconds are
+//! repeated and shuffled, the end is the same; a property test holds that.
 
 use std::collections::BTreeMap;
 
@@ -23,17 +23,28 @@ pub struct News {
     pub head_commit: String,
     pub updated_at: Timestamp,
     pub merged_at: Option<Timestamp>,
-    /// Whether this report may open what is closed: GitHub said `reopened`, or was asked just now.
-    pub reopens: bool,
+    pub how: How,
+}
+
+/// How a report came. Only the last two may open what is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    Told,
+    /// GitHub told `reopened`.
+    Reopened,
+    /// GitHub was asked: the truth of that moment.
+    Asked,
 }
 
 impl News {
     /// From a delivery.
     pub fn of(news: &PullRequestNews) -> Self {
-        Self { reopens: news.action == "reopened", ..Self::seen(&news.pull_request) }
+        let how = if news.action == "reopened" { How::Reopened } else { How::Told };
+        Self { how, ..Self::seen(&news.pull_request) }
     }
 
-    /// From asking GitHub: the truth of that moment.
+    /// From asking GitHub.
     pub fn seen(view: &PullRequestView) -> Self {
         Self {
             state: view.state,
@@ -42,20 +53,19 @@ impl News {
             head_commit: view.head_commit.to_string(),
             updated_at: view.updated_at,
             merged_at: view.merged_at,
-            reopens: true,
+            how: How::Asked,
         }
     }
 
-    /// Among reports of one second: what is further on in life is the later one, save for a reopening.
-    fn rank(&self) -> (Timestamp, u8, &str, bool, &str) {
-        let further = match self.state {
-            PullRequestState::Merged => 3,
-            PullRequestState::Closed => 1,
-            _ if self.reopens => 2,
+    /// What orders reports. GitHub stamps whole seconds: within one, what is further on in life is the later one.
+    fn rank(&self) -> (Timestamp, u8) {
+        let further = match (self.state, self.how) {
+            (PullRequestState::Merged, _) => 3,
+            (PullRequestState::Closed, _) => 1,
+            (_, How::Reopened) => 2,
             _ => 0,
         };
-        // The rest only makes the order total, so that arrival decides nothing.
-        (self.updated_at, further, &self.head_commit, self.draft, &self.title)
+        (self.updated_at, further)
     }
 }
 
@@ -90,26 +100,24 @@ impl Life {
     #[must_use]
     pub fn absorb(&mut self, news: News) -> Absorbed {
         use PullRequestState::{Merged, Open};
-        let before = self.now.clone();
-        let closed = self.now.state != Open;
-        if self.now.state == Merged && news.state != Merged {
+        let same = News { how: self.now.how, ..news.clone() } == self.now;
+        if same || (self.now.state == Merged && news.state != Merged) {
             return Absorbed::Stale;
         }
-        if closed && news.state == Open && !news.reopens {
-            if news.rank() > self.now.rank() && self.aside.as_ref().is_none_or(|a| news.rank() > a.rank()) {
+        if self.now.state != Open && news.state == Open && news.how == How::Told {
+            if news.rank() > self.now.rank() && self.aside.as_ref().is_none_or(|a| news.rank() >= a.rank()) {
                 self.aside = Some(news);
             }
             return Absorbed::Stale;
         }
-        // A merge is the end whatever its time: reports of one that is merged don't reach an older state.
+        // A merge is the end, whatever its time. Of two that are equally late the one that comes later counts.
         let merges = news.state == Merged && self.now.state != Merged;
-        if !merges && news.rank() <= self.now.rank() {
+        if !merges && news.rank() < self.now.rank() {
             return Absorbed::Stale;
         }
-        // What is open and not reopened may be older than a closing that comes later: it is kept until then.
         self.now = news;
         self.settle();
-        if self.now == before { Absorbed::Stale } else { Absorbed::Taken }
+        Absorbed::Taken
     }
 
     /// Takes what lay aside, now that it may be newer.
@@ -166,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    fn news(second: i64, state: PullRequestState, reopens: bool) -> News {
+    fn news(second: i64, state: PullRequestState, reopened: bool) -> News {
         News {
             state,
             draft: false,
@@ -174,7 +182,7 @@ mod tests {
             head_commit: "a".repeat(40),
             updated_at: Timestamp::from_second(second).unwrap(),
             merged_at: None,
-            reopens,
+            how: if reopened { How::Reopened } else { How::Told },
         }
     }
 
@@ -201,6 +209,29 @@ mod tests {
             let _ = life.absorb(news(4, order[1], false));
             assert_eq!(life.now().state, Closed);
         }
+    }
+
+    /// Asking is what repairs deliveries that were missed – and does not undo a closing of the same second.
+    #[test]
+    fn asking_repairs_what_was_missed() {
+        let asked = |second, state| News { how: How::Asked, ..news(second, state, false) };
+        let mut life = Life::begin(news(4, Closed, false));
+        assert_eq!(life.absorb(asked(4, Open)), Absorbed::Stale);
+        assert_eq!(life.absorb(asked(9, Open)), Absorbed::Taken);
+        assert_eq!(life.absorb(news(9, Closed, false)), Absorbed::Taken);
+        assert_eq!(life.absorb(asked(9, Closed)), Absorbed::Stale, "known");
+        assert_eq!(life.absorb(asked(11, Merged)), Absorbed::Taken);
+        assert_eq!(life.now().state, Merged);
+    }
+
+    /// Two changes within one second, in order: the second one counts.
+    #[test]
+    fn within_one_second_the_later_arrival_counts() {
+        let mut life = Life::begin(news(4, Open, false));
+        let second = News { title: "second".into(), ..news(4, Open, false) };
+        assert_eq!(life.absorb(second.clone()), Absorbed::Taken);
+        assert_eq!(life.absorb(second), Absorbed::Stale);
+        assert_eq!(life.now().title, "second");
     }
 
     #[test]
