@@ -15,7 +15,6 @@ use store::Tx;
 use tracing::{debug, info, warn};
 
 use super::Builds;
-use crate::metrics::OfRepo;
 
 /// A branch to look at.
 struct Look {
