@@ -586,6 +586,7 @@ impl Metrics {
         for result in BUILD_RESULTS {
             let _ = self.image_builds.get_or_create(&RepoResult { repo: name(), result: result.as_str() });
         }
+        let _ = self.image_missed_ticks.get_or_create(&OfRepo { repo: name() });
         for outcome in WARMUP_OUTCOMES {
             let _ = self.warmups.get_or_create(&RepoOutcome { repo: name(), outcome });
         }
