@@ -221,6 +221,8 @@ async fn a_sync_outlives_the_connection() {
     let mut world = world_of(&upstream).await;
     let client = world.client.clone();
     let request = request(SyncMode::Clone, "main", &first);
+    // What runs afterwards is git: the agent's rehearsal is over.
+    wait_for("nothing to run", || async { descendants(world.agent_pid()).is_empty().then_some(()) }).await;
     let asked = tokio::spawn(async move { client.post("/v1/sync", &request).await });
     wait_for("git to run", || async { (!descendants(world.agent_pid()).is_empty()).then_some(()) }).await;
     asked.abort();
