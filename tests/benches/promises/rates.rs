@@ -179,7 +179,7 @@ pub async fn burst(report: &mut Report) -> Result<()> {
     let (mut times, mut spans, mut cold) = (Vec::new(), Vec::new(), 0);
     for _ in 0..BURSTS {
         let mut ask = Wire::connect(&site.address, &site.key).await?;
-        stage::until(&mut ask, "/v1/pools/bench/burst", |v| v["have"]["warm"] == json!(BURST)).await?;
+        stage::until(&mut ask, "/v1/pools/bench/burst", |v| v["warm"] == json!(BURST)).await?;
         let wires = site.wires(BURST).await?;
         let body = order("bench/burst");
         let answers = open_loop(wires, "/v1/sessions", vec![Duration::ZERO; BURST], |_| body.clone()).await?;

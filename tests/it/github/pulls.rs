@@ -55,7 +55,7 @@ async fn f52_at_once_from_two_processes() {
     let s = Scene::new().await;
     s.ahead("x");
     // Both look before either has created.
-    s.hub.fault(Fault::many(2, "GET", "/pulls", Mischief::Delay(Duration::from_millis(200))));
+    s.hub.fault(Fault::many(2, "GET", "/pulls", Mischief::Delay(Duration::from_secs(2))));
     let token = s.hub.user_token("ada");
     // Accounts that differ have queues of their own, as two processes have.
     let (one, two) = (UserToken::new(token.clone()).of("one"), UserToken::new(token).of("two"));
