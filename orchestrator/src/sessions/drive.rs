@@ -17,10 +17,6 @@ use tracing::{debug, info, warn};
 use super::{LAUNCH_DEADLINE, Session, Sessions};
 use crate::fleet::{Order, after};
 
-/// How long git sync lets what the client asks for first go ahead: it starts several processes, and on a small host
-/// the first command would share the processors with them.
-const HEAD_START: Duration = Duration::from_millis(3);
-
 impl Sessions {
     /// Brings the session one step nearer to what its record says. Idempotent; poked again, it goes on.
     pub(super) async fn converge(self: &Arc<Self>, session: &Arc<Session>) {
@@ -49,9 +45,6 @@ impl Sessions {
         let phase = session.lock().sync.phase;
         let retry = session.retry_sync.swap(false, Ordering::AcqRel);
         if retry || matches!(phase, SyncPhase::Pending | SyncPhase::Running) {
-            if session.born.is_some() && phase == SyncPhase::Pending {
-                tokio::time::sleep(HEAD_START).await;
-            }
             self.sync(session, &link).await;
         } else if phase.gate_is_open() {
             self.prepare_late(session, &link).await;
