@@ -9,6 +9,7 @@ use bytes::Bytes;
 use domain::{Error, Identity, Result};
 use http::{Method, StatusCode};
 use orchestrator::sessions::NewSession;
+use pool::MissReason;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -163,12 +164,13 @@ pub async fn poisson(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Misses beside a ready member that would have done.
+/// Misses while members were ready: every reason but that there was none, or none yet.
 async fn unjustified(wire: &mut Wire) -> Result<u64> {
     let (_, text) = wire.raw(Method::GET, "/metrics", Bytes::new()).await?;
     let text = String::from_utf8_lossy(&text).into_owned();
     let of = |line: &str| line.rsplit(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0) as u64;
-    let mine = |l: &&str| l.starts_with("hotbed_pool_misses_total") && l.contains("reason=\"overlooked\"");
+    let excused = [MissReason::Empty, MissReason::AllStarting].map(|r| format!("reason=\"{}\"", r.as_str()));
+    let mine = |l: &&str| l.starts_with("hotbed_pool_misses_total") && !excused.iter().any(|r| l.contains(r));
     Ok(text.lines().filter(mine).map(of).sum())
 }
 
