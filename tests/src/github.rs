@@ -31,7 +31,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub use faults::{Fault, Mischief};
+pub use faults::{Fault, Meeting, Mischief};
 pub use state::{Exchange, Grade, PullState};
 
 use contract::Contract;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::ports::{Forge, NewPullRequest, PullRequestChange, PullRequestOutcome, UserToken};
 use domain::{Clock, ErrorKind, PullRequestState};
 use serde_json::json;
-use tests::github::{Fault, Grade, Mischief};
+use tests::github::{Fault, Grade, Meeting, Mischief};
 
 use super::{Scene, by_hand, pull, repo};
 
@@ -55,7 +55,7 @@ async fn f52_at_once_from_two_processes() {
     let s = Scene::new().await;
     s.ahead("x");
     // Both look before either has created.
-    s.hub.fault(Fault::many(2, "GET", "/pulls", Mischief::Delay(Duration::from_secs(2))));
+    s.hub.fault(Fault::many(2, "GET", "/pulls", Mischief::Meet(Meeting::of(2))));
     let token = s.hub.user_token("ada");
     // Accounts that differ have queues of their own, as two processes have.
     let (one, two) = (UserToken::new(token.clone()).of("one"), UserToken::new(token).of("two"));

@@ -59,6 +59,7 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Response<Relay
             return told(403, &headers, serde_json::json!({"message": words}).to_string());
         }
         Some(Mischief::Delay(pause)) => tokio::time::sleep(pause).await,
+        Some(Mischief::Meet(ref meeting)) => meeting.come().await,
         _ => {}
     }
     let answer = if git_http::is_git(&path) {

@@ -1,6 +1,9 @@
 //! What goes wrong on purpose.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Barrier;
 
 /// What happens to a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,10 +16,32 @@ pub enum Mischief {
     DoneThenSilence,
     /// Worked off after this long.
     Delay(Duration),
+    /// Worked off once all that are to meet here have come.
+    Meet(Meeting),
     /// The answer breaks off after so many bytes of its body.
     CutAfter(u64),
     /// A secondary limit, with or without a time.
     SecondaryLimit { retry_after: Option<u64> },
+}
+
+/// Where requests wait for each other.
+#[derive(Debug, Clone)]
+pub struct Meeting(Arc<Barrier>);
+
+impl Meeting {
+    pub fn of(requests: usize) -> Self {
+        Self(Arc::new(Barrier::new(requests)))
+    }
+
+    pub(crate) async fn come(&self) {
+        self.0.wait().await;
+    }
+}
+
+impl PartialEq for Meeting {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// A mischief, where it strikes and how often.
