@@ -58,6 +58,11 @@ impl Checkpointer {
         }
     }
 
+    /// Whether the writer is about to be told that the log is long: see [`Checkpointer::take_long`].
+    pub fn is_long(&self) -> bool {
+        self.long.load(Ordering::Relaxed)
+    }
+
     /// Whether the log has grown so long that the writer must pause for it. Says so once.
     pub fn take_long(&self) -> bool {
         self.long.swap(false, Ordering::Relaxed)

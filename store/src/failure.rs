@@ -36,6 +36,11 @@ pub(crate) fn is_device_failure(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// Whether another connection held the lock for longer than this one waits.
+pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
 pub(crate) fn io(context: impl Into<String>, error: std::io::Error) -> Error {
     use std::io::ErrorKind as Io;
     let kind = match error.kind() {

@@ -20,7 +20,7 @@ const STEPS: &[M<'static>] = &[
 pub(crate) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 
 /// Nothing inside one process makes another wait this long; it is there for a person with the `sqlite3` program.
-const BUSY: Duration = Duration::from_secs(5);
+pub(crate) const BUSY: Duration = Duration::from_secs(5);
 
 /// Opens a connection to a database whose file exists.
 pub(crate) fn connect(path: &Path) -> Result<Connection> {

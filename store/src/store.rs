@@ -134,12 +134,23 @@ impl Store {
     /// As [`Store::commit`], but `tx` is in the queue when this returns: two that are submitted one after the other
     /// are committed in that order. For callers that change a record under a lock and await after it.
     pub fn submit(&self, tx: Tx) -> Receipt {
+        self.hand_in(tx, Writer::send)
+    }
+
+    /// As [`Store::submit`], for the few that a person waits for: where the writer has nothing to do, it is
+    /// committed on this thread before this returns, in the order of all others. That takes tens of microseconds,
+    /// and never waits for a disk: what is durable goes into the queue.
+    pub fn submit_at_once(&self, tx: Tx) -> Receipt {
+        self.hand_in(tx, Writer::send_or_do)
+    }
+
+    fn hand_in(&self, tx: Tx, send: fn(&Writer, Unit) -> Result<()>) -> Receipt {
         match tx.into_parts() {
             Err(e) => Receipt::known(Err(e)),
             Ok((ops, _)) if ops.is_empty() => Receipt::known(Ok(())),
             Ok((ops, durable)) => {
                 let (reply, answer) = oneshot::channel();
-                match self.0.writer.send(Unit { work: Work::Apply(ops), durable, reply }) {
+                match send(&self.0.writer, Unit { work: Work::Apply(ops), durable, reply }) {
                     Ok(()) => Receipt::waiting(answer),
                     Err(e) => Receipt::known(Err(e)),
                 }

@@ -1,9 +1,10 @@
-//! The one thread that writes. It takes everything that waits, applies it in one transaction in the order of
-//! arrival, and then answers all of it: under load the price of a commit is shared.
+//! The one desk where writes are made. A thread takes everything that waits, applies it in one transaction in the
+//! order of arrival, and then answers all of it: under load the price of a commit is shared. Who finds the desk free
+//! and nothing waiting may write by himself, and saves two changes of threads: see [`Writer::send_or_do`].
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,8 +15,8 @@ use rusqlite::{Connection, params_from_iter};
 use tokio::sync::oneshot;
 
 use crate::checkpoint::{Checkpointer, checkpoint};
-use crate::failure;
 use crate::tx::Op;
+use crate::{failure, schema};
 
 /// Commits that may wait. At the slowest disk seen (4 ms for a sync) it drains in well under a second.
 pub(crate) const QUEUE: usize = 4096;
@@ -54,8 +55,34 @@ pub(crate) struct Done {
 /// The handle of the writer. Dropping it lets the writer finish what waits, and waits for that.
 pub(crate) struct Writer {
     queue: Option<SyncSender<Job>>,
+    desk: Arc<Desk>,
     thread: Option<JoinHandle<()>>,
     pub done: Arc<Done>,
+}
+
+/// Where writes are made, by one at a time.
+struct Desk {
+    /// Nothing, once the store is closed.
+    state: Mutex<Option<State>>,
+    /// Units that were sent and are not answered yet. Raised before a unit is in the queue, lowered after its commit:
+    /// who sees none knows that all that was sent before is committed.
+    waiting: AtomicUsize,
+}
+
+impl Desk {
+    fn take(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The desk, if nobody is at it and nothing waits for it.
+    fn take_if_idle(&self) -> Option<MutexGuard<'_, Option<State>>> {
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        (self.waiting.load(Ordering::Acquire) == 0).then_some(state)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,14 +105,15 @@ impl Writer {
         let checkpointer = Checkpointer::start(path)?;
         let (sender, receiver) = sync_channel(queue);
         let done = Arc::new(Done::default());
-        let count = Arc::clone(&done);
+        let next_prune = clock.now();
+        let state =
+            State { conn, level: None, checkpointer, since: 0, clock, next_prune, done: Arc::clone(&done) };
+        let desk = Arc::new(Desk { state: Mutex::new(Some(state)), waiting: AtomicUsize::new(0) });
+        let own = Arc::clone(&desk);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
-                let next_prune = clock.now();
-                let state =
-                    State { conn, level: None, checkpointer, since: 0, clock, next_prune, done: count };
-                let closing = state.run(&receiver);
+                let closing = run(&own, &receiver);
                 // Only now may another server come; and only then is `close` answered.
                 drop(receiver);
                 drop(keep);
@@ -94,12 +122,32 @@ impl Writer {
                 }
             })
             .map_err(|e| failure::io("start the writer thread", e))?;
-        Ok(Self { queue: Some(sender), thread: Some(thread), done })
+        Ok(Self { queue: Some(sender), desk, thread: Some(thread), done })
     }
 
     /// Puts it in the queue and does not wait.
     pub fn send(&self, unit: Unit) -> Result<()> {
-        self.push(Job::Unit(unit))
+        self.desk.waiting.fetch_add(1, Ordering::AcqRel);
+        let sent = self.push(Job::Unit(unit));
+        if sent.is_err() {
+            self.desk.waiting.fetch_sub(1, Ordering::AcqRel);
+        }
+        sent
+    }
+
+    /// Commits it on this thread if nobody else is writing and nothing waits, and otherwise does as
+    /// [`Writer::send`]. It never waits for a disk or another's lock: what is to be durable goes into the queue.
+    pub fn send_or_do(&self, unit: Unit) -> Result<()> {
+        if unit.durable {
+            return self.send(unit);
+        }
+        let Some(mut desk) = self.desk.take_if_idle() else { return self.send(unit) };
+        let Some(state) = desk.as_mut() else { return Err(stopped()) };
+        match state.commit_at_once(unit) {
+            Ok(()) => Ok(()),
+            // Before the desk is left: what another sends in between must not overtake it.
+            Err(unit) => self.send(unit),
+        }
     }
 
     /// Resolves when all that was sent before is committed, the log is in the database, and the directory is free.
@@ -147,30 +195,42 @@ struct State {
 /// What failed and while doing what.
 type Failed = (String, rusqlite::Error);
 
-impl State {
-    fn run(mut self, jobs: &Receiver<Job>) -> Option<oneshot::Sender<()>> {
-        let mut closing = None;
-        while closing.is_none() {
-            let Ok(first) = jobs.recv() else { break };
-            let mut batch = Vec::new();
-            let mut next = Some(first);
-            while let Some(job) = next {
-                match job {
-                    Job::Unit(unit) => batch.push(unit),
-                    Job::Close(reply) => {
-                        closing = Some(reply);
-                        break;
-                    }
+/// The thread's work, until it is told to close or nobody can send any more.
+fn run(desk: &Desk, jobs: &Receiver<Job>) -> Option<oneshot::Sender<()>> {
+    let mut closing = None;
+    while closing.is_none() {
+        let Ok(first) = jobs.recv() else { break };
+        let mut at_desk = desk.take();
+        let Some(state) = at_desk.as_mut() else { break };
+        let mut batch = Vec::new();
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Unit(unit) => batch.push(unit),
+                Job::Close(reply) => {
+                    closing = Some(reply);
+                    break;
                 }
-                next = if batch.len() < BATCH { jobs.try_recv().ok() } else { None };
             }
-            // What came before the first durable one need not wait for the disk. What came after it must, since a
-            // log is durable up to a point and the order of arrival is kept.
-            let rest = batch.split_off(batch.iter().position(|u| u.durable).unwrap_or(batch.len()));
-            self.commit(batch, Level::Normal);
-            self.commit(rest, Level::Full);
-            self.housekeep();
+            next = if batch.len() < BATCH { jobs.try_recv().ok() } else { None };
         }
+        let count = batch.len();
+        // What came before the first durable one need not wait for the disk. What came after it must, since a
+        // log is durable up to a point and the order of arrival is kept.
+        let rest = batch.split_off(batch.iter().position(|u| u.durable).unwrap_or(batch.len()));
+        state.commit(batch, Level::Normal);
+        state.commit(rest, Level::Full);
+        desk.waiting.fetch_sub(count, Ordering::AcqRel);
+        state.housekeep();
+    }
+    if let Some(state) = desk.take().take() {
+        state.close();
+    }
+    closing
+}
+
+impl State {
+    fn close(self) {
         let Self { conn, checkpointer, .. } = self;
         drop(checkpointer);
         if let Err(e) = checkpoint(&conn, "TRUNCATE") {
@@ -179,7 +239,35 @@ impl State {
         if let Err((_, e)) = conn.close() {
             tracing::error!(error = %e, "close the database");
         }
-        closing
+    }
+
+    /// Commits and answers it, or gives it back where that would mean to wait: for another program that writes, or
+    /// for a log that has grown too long.
+    fn commit_at_once(&mut self, unit: Unit) -> Result<(), Unit> {
+        if self.checkpointer.is_long() || self.conn.busy_timeout(Duration::ZERO).is_err() {
+            return Err(unit);
+        }
+        let result = self.attempt(std::slice::from_ref(&unit), Level::Normal);
+        if let Err(e) = self.conn.busy_timeout(schema::BUSY) {
+            tracing::error!(error = %e, "set how long the database is waited for");
+        }
+        let answer = match result {
+            Ok(values) => Ok(values.first().copied().unwrap_or_default()),
+            Err((_, error)) if failure::is_busy(&error) => return Err(unit),
+            Err((context, error)) => Err(failure::sql(context, error)),
+        };
+        // A caller that went away has its commit all the same.
+        let _ = unit.reply.send(answer);
+        self.since += 1;
+        self.poke_checkpoint();
+        Ok(())
+    }
+
+    fn poke_checkpoint(&mut self) {
+        if self.since >= CHECKPOINT_AFTER {
+            self.since = 0;
+            self.checkpointer.poke();
+        }
     }
 
     fn commit(&mut self, batch: Vec<Unit>, level: Level) {
@@ -246,10 +334,7 @@ impl State {
     }
 
     fn housekeep(&mut self) {
-        if self.since >= CHECKPOINT_AFTER {
-            self.since = 0;
-            self.checkpointer.poke();
-        }
+        self.poke_checkpoint();
         if self.checkpointer.take_long()
             && let Err(e) = checkpoint(&self.conn, "PASSIVE")
         {

@@ -30,13 +30,24 @@ fn bench(queue: usize, limit: Option<u32>) -> Bench {
     Bench { _dir: dir, path, writer }
 }
 
+fn unit(id: &str, bodies: &[&str], durable: bool) -> (Unit, oneshot::Receiver<Result<u64>>) {
+    let ops = bodies.iter().enumerate().map(|(i, body)| crate::tx::Op::for_test(&format!("{id}{i}"), body));
+    let (reply, answer) = oneshot::channel();
+    (Unit { work: Work::Apply(ops.collect()), durable, reply }, answer)
+}
+
 impl Bench {
     fn put(&self, id: &str, bodies: &[&str], durable: bool) -> Result<oneshot::Receiver<Result<u64>>> {
-        let ops =
-            bodies.iter().enumerate().map(|(i, body)| crate::tx::Op::for_test(&format!("{id}{i}"), body));
-        let (reply, answer) = oneshot::channel();
-        self.writer.send(Unit { work: Work::Apply(ops.collect()), durable, reply })?;
+        let (unit, answer) = unit(id, bodies, durable);
+        self.writer.send(unit)?;
         Ok(answer)
+    }
+
+    /// As `put`, on this thread if it may be.
+    fn put_at_once(&self, id: &str, bodies: &[&str], durable: bool) -> oneshot::Receiver<Result<u64>> {
+        let (unit, answer) = unit(id, bodies, durable);
+        self.writer.send_or_do(unit).unwrap();
+        answer
     }
 
     fn ids(&self) -> Vec<String> {
@@ -154,4 +165,58 @@ fn after_close_it_says_closed() {
     bench.writer.close().unwrap().blocking_recv().unwrap();
     answer.blocking_recv().unwrap().unwrap();
     assert_eq!(bench.put("b", &["2"], false).unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[test]
+fn who_finds_the_desk_free_is_answered_before_the_call_returns() {
+    let bench = bench(64, None);
+    let mut good = bench.put_at_once("a", &["1"], false);
+    good.try_recv().expect("answered already").unwrap();
+    let mut bad = bench.put_at_once("b", &["2", "1"], false);
+    assert_eq!(bad.try_recv().expect("answered already").unwrap_err().kind(), ErrorKind::Conflict);
+    // What failed left nothing, and stands in nobody's way.
+    bench.put("c", &["2"], true).unwrap().blocking_recv().unwrap().unwrap();
+    assert_eq!(bench.ids(), ["a0", "c0"]);
+}
+
+#[test]
+fn at_once_never_overtakes_and_never_waits() {
+    let bench = bench(64, None);
+    let held = bench.hold();
+    // Another program writes: it would have to wait, and is handed to the thread.
+    let mut first = bench.put_at_once("a", &["same"], false);
+    assert!(first.try_recv().is_err(), "answered while the database was locked");
+    // Something waits: this one would overtake it, and only the first of two equal bodies can be written.
+    let second = bench.put_at_once("b", &["same"], false);
+    let durable = bench.put_at_once("c", &["other"], true);
+    drop(held);
+    first.blocking_recv().unwrap().unwrap();
+    assert_eq!(second.blocking_recv().unwrap().unwrap_err().kind(), ErrorKind::Conflict);
+    durable.blocking_recv().unwrap().unwrap();
+    assert_eq!(bench.ids(), ["a0", "c0"]);
+}
+
+#[test]
+fn at_once_and_in_line_keep_the_order_of_one_caller() {
+    let bench = bench(4096, None);
+    // Each pair clashes: whoever is written second is refused, so the order shows.
+    let pairs: Vec<_> = (0..500)
+        .map(|i| {
+            let body = i.to_string();
+            let line = bench.put(&format!("l{i:03}-"), &[&body], i % 7 == 0).unwrap();
+            (line, bench.put_at_once(&format!("o{i:03}-"), &[&body], false))
+        })
+        .collect();
+    for (line, at_once) in pairs {
+        line.blocking_recv().unwrap().unwrap();
+        assert_eq!(at_once.blocking_recv().unwrap().unwrap_err().kind(), ErrorKind::Conflict);
+    }
+}
+
+#[test]
+fn at_once_says_closed_after_close() {
+    let bench = bench(64, None);
+    bench.writer.close().unwrap().blocking_recv().unwrap();
+    let (unit, _) = unit("a", &["1"], false);
+    assert_eq!(bench.writer.send_or_do(unit).unwrap_err().kind(), ErrorKind::Unavailable);
 }

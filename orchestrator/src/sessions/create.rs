@@ -80,7 +80,7 @@ impl Sessions {
         if let Some(claim) = &claim {
             tx = tx.idempotency(&claim.row(&id.to_string()));
         }
-        if let Err(e) = self.store.commit(tx).await {
+        if let Err(e) = self.store.submit_at_once(tx).await {
             self.undo(&session, prepared).await;
             return Err(e);
         }
