@@ -57,7 +57,8 @@ test: setup check ## Do all set-up, then `make check`.
 
 .PHONY: bench
 bench: setup release ## Measure what is promised; a table, and target/bench.json.
-	@HOTBED_AGENT=$$(scripts/build-agent) $(CARGO) bench --locked -p tests --bench promises
+	@HOTBED_AGENT_BINARY=$$(scripts/build-agent) && export HOTBED_AGENT_BINARY HOTBED_AGENT=$$HOTBED_AGENT_BINARY && \
+	$(CARGO) bench --locked -p tests --bench promises
 
 .PHONY: fmt
 fmt: ## Format the code.

@@ -15,6 +15,7 @@ use domain::ports::{
 };
 use domain::{Digest, Error, Result, SandboxId};
 use futures_util::stream::BoxStream;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::{Deadlines, DockerConfig, Host};
@@ -25,6 +26,10 @@ use crate::run_dir::RunDir;
 
 /// The oldest API that is spoken: Docker 20.10's.
 const OLDEST_API: ClientVersion = ClientVersion { major_version: 1, minor_version: 41 };
+
+/// Containers that are being ended at once. Docker 20.10's network controller locks itself up when many that are on
+/// a network end in the same moment: a hundred did it, and then no container of the host could be ended any more.
+const ENDS_AT_ONCE: usize = 4;
 
 /// bollard's own timeout, in seconds; ours are around it and always shorter.
 const NEVER: u64 = 24 * 3600;
@@ -41,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) marker: Marker,
     pub(crate) run_dir: RunDir,
     pub(crate) network: OwnNetwork,
+    /// A turn for each container that is being ended; see [`ENDS_AT_ONCE`].
+    ends: Semaphore,
     /// Set when a daemon has said which API it speaks; cleared when it says that it no longer does.
     client: RwLock<Option<Docker>>,
 }
@@ -62,7 +69,15 @@ impl DockerBackend {
         let marker = Marker::new(config.instance, &config.secret);
         let run_dir = RunDir::open(&config.run_dir)?;
         let network = OwnNetwork::new(&marker);
-        let shared = Shared { config, host, marker, run_dir, network, client: RwLock::new(None) };
+        let shared = Shared {
+            config,
+            host,
+            marker,
+            run_dir,
+            network,
+            ends: Semaphore::new(ENDS_AT_ONCE),
+            client: RwLock::new(None),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -219,6 +234,9 @@ impl Backend for DockerBackend {
     }
 
     async fn stop(&self, id: SandboxId) -> Result<()> {
+        // The deadline is the engine's, and not that of the line before it.
+        let turn = self.shared.ends.acquire().await;
+        let _turn = turn.map_err(|e| Error::permanent("stop a container").caused_by(e))?;
         let what = || format!("stop container {id}");
         self.call("stop", self.deadlines().stop, what, self.shared.stop(id)).await
     }
