@@ -1,21 +1,22 @@
 //! What only several keys together, or the machine, can tell: duplicates, limits against each other, the budget,
 //! files. Makes [`Settings`] and [`RepoSpec`]s of what holds.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use domain::{Base, Network, PoolPolicy, Recipe, RepoSpec, Resources, SessionPolicy};
+use domain::{Base, Network, PoolPolicy, Recipe, RepoSpec, Resources, SecretSource, SessionPolicy};
 
 use crate::Warning;
 use crate::de::{decode, place_of};
 use crate::error::{Problem, Source, clip};
 use crate::pem;
 use crate::sections::{
-    BackendSection, BaseSection, File, ForgeSection, MadeBase, NetworkSection, PackagesSection, RepoSection,
+    BackendSection, BaseSection, File, ForgeSection, ImageSection, MadeBase, NetworkSection, PackagesSection,
+    RepoSection,
 };
 use crate::settings::{Budget, BuildSettings, DockerSettings, ForgeSettings, GithubSettings, Settings};
 use crate::tree::{Node, Value, merge};
-use crate::values::{ByteSize, Cpus, FilePath, ListenAddress};
+use crate::values::{ByteSize, Cpus, FilePath, ListenAddress, SecretRef};
 
 /// The most sandboxes that one pool may be asked to keep.
 const MAX_POOL: u32 = 10_000;
@@ -180,7 +181,8 @@ impl<'a> Checker<'a> {
             self.problem(at, "image.base", problem);
         }
         if *whole {
-            for (key, problem) in image.phases().problems() {
+            let secrets: Vec<_> = image.secrets.0.keys().map(String::as_str).collect();
+            for (key, problem) in image.phases().problems(&secrets) {
                 self.problem(at, &format!("image.{key}"), problem);
             }
         }
@@ -412,7 +414,7 @@ impl<'a> Checker<'a> {
         for Merged { at, section, .. } in repos {
             for name in section.image.env.0.keys() {
                 if SECRETS.iter().any(|s| name.to_ascii_uppercase().contains(s)) {
-                    let message = "this looks like a secret: the environment of an image is in every image, for all to read";
+                    let message = "this looks like a secret: the environment of an image is in every image, for all to read; `secrets` are not";
                     self.warn(at, &format!("image.env.{name}"), message);
                 }
             }
@@ -452,6 +454,14 @@ impl<'a> Checker<'a> {
         }
     }
 
+    fn secrets(&self, image: &ImageSection) -> BTreeMap<String, SecretSource> {
+        let source = |secret: &SecretRef| match secret {
+            SecretRef::Env(name) => SecretSource::Env(name.clone()),
+            SecretRef::File(path) => SecretSource::File(self.base_dir.join(path)),
+        };
+        image.secrets.0.iter().map(|(name, secret)| (name.clone(), source(secret))).collect()
+    }
+
     /// `None` where something is missing; that is a problem already.
     fn spec(&self, file: &File, repo: &RepoSection) -> Option<RepoSpec> {
         let image = &repo.image;
@@ -482,6 +492,7 @@ impl<'a> Checker<'a> {
                 max_age: image.max_age.0,
                 keep: image.keep,
                 env: image.env.0.clone(),
+                secrets: self.secrets(image),
                 ca_certificates: file
                     .ca_certificates
                     .iter()

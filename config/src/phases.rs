@@ -9,8 +9,10 @@ use schemars::JsonSchema;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Problem;
-use crate::values::{Account, Directory, Env, Needle, Period, Port, ServiceName, Shell, TreePattern, parse};
+use crate::error::{Problem, nearest};
+use crate::values::{
+    Account, Directory, Env, EnvName, Needle, Period, Port, ServiceName, Shell, TreePattern, parse,
+};
 
 /// The commands of a phase: one plain one, or a list.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -43,6 +45,9 @@ pub(crate) struct CommandSection {
     /// Its environment, over that of the image. Not for secrets.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub env: Env,
+    /// Names of `secrets` that it gets as environment variables: in `setup`, `update`, `warm` and `verify`. What it writes down of them stays in the image; what it prints is masked in the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<EnvName>,
     /// The account in the sandbox that it runs as: a name or a number, and a group after a `:`. Root when not given; the workspace belongs to root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Account>,
@@ -185,9 +190,9 @@ impl StepSection {
                 env: full.env.0.clone(),
                 user: full.user.as_ref().map(|u| u.0.clone()),
                 workdir: full.workdir.as_ref().map(|w| w.0.clone()),
+                secrets: full.secrets.iter().map(|s| s.0.clone()).collect(),
                 inputs: full.inputs.iter().map(|i| i.0.clone()).collect(),
                 required: full.required,
-                ..Command::default()
             },
         }
     }
@@ -210,6 +215,32 @@ impl ServiceSection {
             },
         }
     }
+}
+
+/// Where no secret goes, or there is none of this name.
+fn secret_problem(phase: &str, full: &CommandSection, name: &EnvName, known: &[&str]) -> Option<Problem> {
+    let problem = |message: String| Problem::new(message).value(name.to_string());
+    if matches!(phase, "prepare" | "start") {
+        return Some(
+            problem(format!("`{phase}` runs in sandboxes that users get, where no build secret goes"))
+                .expected("secrets in `setup`, `update`, `warm` and `verify` only"),
+        );
+    }
+    if !full.inputs.is_empty() {
+        return Some(
+            problem("with `inputs` it runs in sessions too, where no build secret goes".into())
+                .expected("`inputs` or `secrets`, and not both"),
+        );
+    }
+    if known.contains(&name.0.as_str()) {
+        return None;
+    }
+    let mut unknown =
+        problem(format!("there is no secret `{name}`")).expected("a name from `secrets` of the image");
+    if let Some(near) = nearest(&name.0, known.iter().copied()) {
+        unknown = unknown.help(format!("did you mean `{near}`?"));
+    }
+    Some(unknown)
 }
 
 /// All phases of a section, by reference: the same checks and conversions for `hotbed.yaml` and `.hotbed.yaml`.
@@ -235,8 +266,9 @@ impl PhaseKeys<'_> {
         ]
     }
 
-    /// What is wrong with a key because of where it stands: the key path below the section, and the problem.
-    pub fn problems(&self) -> Vec<(String, Problem)> {
+    /// What is wrong with a key because of where it stands, or of `secrets`, which there are: the key path below the
+    /// section, and the problem.
+    pub fn problems(&self, secrets: &[&str]) -> Vec<(String, Problem)> {
         let mut problems = Vec::new();
         for (phase, section) in self.each() {
             for (i, full) in section.full() {
@@ -245,6 +277,11 @@ impl PhaseKeys<'_> {
                         .value("true")
                         .expected("`required` in `warm` only: everywhere else a failure is fatal");
                     problems.push((format!("{phase}[{i}].required"), problem));
+                }
+                for (j, name) in full.secrets.iter().enumerate() {
+                    if let Some(problem) = secret_problem(phase, full, name, secrets) {
+                        problems.push((format!("{phase}[{i}].secrets[{j}]"), problem));
+                    }
                 }
                 if !full.inputs.is_empty() && phase != "update" {
                     let problem = Problem::new(format!("`inputs` means nothing in `{phase}`")).expected(

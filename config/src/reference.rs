@@ -85,13 +85,13 @@ pub(crate) fn sections() -> Vec<Section> {
             "image",
             "repos[].image",
             keys_of::<sections::ImageSection>(),
-            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base: debian:bookworm\n      schedule: \"0 3 * * mon-fri\"\n      timezone: Europe/Berlin\n      setup: [ \"pip install -e .[dev]\" ]\n      update: [ \"pip install -e .[dev]\" ]\n      warm: [ \"pytest -q -x\" ]\n      verify: \"python -c 'import api'\"\n      env: { LANG: C.UTF-8 }\n",
+            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base: debian:bookworm\n      schedule: \"0 3 * * mon-fri\"\n      timezone: Europe/Berlin\n      setup: [ \"pip install -e .[dev]\" ]\n      update: [ \"pip install -e .[dev]\" ]\n      warm: [ \"pytest -q -x\" ]\n      verify: \"python -c 'import api'\"\n      env: { LANG: C.UTF-8 }\n      secrets: { PIP_INDEX_URL: { file: /etc/hotbed/pip-index } }\n",
         ),
         section(
             "command",
             "repos[].image.setup[]",
             keys_of::<CommandSection>(),
-            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base: debian:bookworm\n      setup:\n        - apt-get install -y --no-install-recommends postgresql\n        - { run: createdb api, user: postgres, timeout: 2m }\n        - { run: npm ci, workdir: web, env: { CI: \"1\" } }\n      warm:\n        - { run: npm test, workdir: web, required: true }\n",
+            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base: debian:bookworm\n      setup:\n        - apt-get install -y --no-install-recommends postgresql\n        - { run: createdb api, user: postgres, timeout: 2m }\n        - { run: npm ci, workdir: web, env: { CI: \"1\" } }\n        - { run: npm ci, workdir: private, secrets: [NPM_TOKEN] }\n      secrets: { NPM_TOKEN: { env: HOTBED_NPM_TOKEN } }\n      warm:\n        - { run: npm test, workdir: web, required: true }\n",
         ),
         section(
             "service",
@@ -247,7 +247,10 @@ fn kind(schema: &Value, root: &Value) -> String {
     }
     match (schema["type"].as_str(), schema["format"].as_str()) {
         (Some("array"), _) => format!("list of {}", kind(&schema["items"], root)),
-        (Some("object"), _) => "mapping of texts".into(),
+        (Some("object"), _) => match &schema["additionalProperties"] {
+            value if value["oneOf"].is_array() => format!("mapping of {}", kind(value, root)),
+            _ => "mapping of texts".into(),
+        },
         (Some("integer"), _) => "whole number".into(),
         (Some("string"), Some("timespan")) => "duration".into(),
         (Some("string"), Some(format)) => format.replace('-', " "),

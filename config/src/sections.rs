@@ -8,7 +8,7 @@ use crate::phases::{PhaseKeys, PhaseSection, ServiceSection};
 use crate::values::{
     BranchName, BranchPattern, ByteSize, Cpus, Days, DockerHost, Env, FilePath, GitUrl, HostPattern, Hours,
     HttpUrl, ImageReference, ListenAddress, NetworkName, PackageName, Period, Rate, Repo, RuntimeName,
-    Schedule, SecretRef, SetName, Suite, Workspace, Zone, parse,
+    Schedule, SecretRef, Secrets, SetName, Suite, Workspace, Zone, parse,
 };
 
 /// The default of a key, parsed from what one would write. A test reads every default, so none can fail later.
@@ -285,6 +285,8 @@ pub(crate) struct ImageSection {
     pub step_timeout: Period,
     /// Environment of build steps and of what runs for sessions. It ends up in images: not for secrets.
     pub env: Env,
+    /// Secrets of builds by name, each `{ env: … }` or `{ file: … }`. A command gets those that it names, as environment variables. Another value makes another image.
+    pub secrets: Secrets,
     /// PEM files that go into the image's trust store.
     pub ca_certificates: Vec<FilePath>,
 }
@@ -306,6 +308,7 @@ impl Default for ImageSection {
             keep: 3,
             step_timeout: Period::minutes(30),
             env: Env::default(),
+            secrets: Secrets::default(),
             ca_certificates: Vec::new(),
         }
     }

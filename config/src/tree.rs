@@ -135,6 +135,8 @@ pub fn merge(under: &Node, over: &Node) -> Node {
     let mut entries = high.entries.clone();
     for entry in &low.entries {
         match entries.iter_mut().find(|e| e.key == entry.key) {
+            // A secret is found in one place: the upper one, by its name.
+            Some(mine) if entry.key == "secrets" => mine.node = union(&entry.node, &mine.node),
             Some(mine) if !matches!(entry.key.as_str(), "base" | "network") => {
                 mine.node = merge(&entry.node, &mine.node);
             }
@@ -142,6 +144,14 @@ pub fn merge(under: &Node, over: &Node) -> Node {
             None => entries.push(entry.clone()),
         }
     }
+    Node { value: Value::Map(Map { entries, removed: high.removed.clone() }), ..over.clone() }
+}
+
+/// As [`merge`], one level deep.
+fn union(under: &Node, over: &Node) -> Node {
+    let (Value::Map(low), Value::Map(high)) = (&under.value, &over.value) else { return over.clone() };
+    let mut entries = high.entries.clone();
+    entries.extend(low.entries.iter().filter(|e| !high.entries.iter().any(|o| o.key == e.key)).cloned());
     Node { value: Value::Map(Map { entries, removed: high.removed.clone() }), ..over.clone() }
 }
 

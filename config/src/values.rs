@@ -7,9 +7,10 @@ mod quantity;
 mod time;
 
 pub use name::SecretRef;
+pub(crate) use name::Secrets;
 pub(crate) use name::{
-    Account, BranchName, BranchPattern, Directory, Env, FilePath, ImageReference, Needle, NetworkName,
-    PackageName, Repo, RuntimeName, ServiceName, SetName, Shell, Suite, TreePattern, Workspace,
+    Account, BranchName, BranchPattern, Directory, Env, EnvName, FilePath, ImageReference, Needle,
+    NetworkName, PackageName, Repo, RuntimeName, ServiceName, SetName, Shell, Suite, TreePattern, Workspace,
 };
 pub use net::ListenAddress;
 pub(crate) use net::{DockerHost, GitUrl, HostPattern, HttpUrl};

@@ -39,5 +39,6 @@ pub use session::{
     WarmupState,
 };
 pub use spec::{
-    Base, Budget, Identity, Network, PoolPolicy, Recipe, RepoSpec, Resources, SessionPolicy, Window,
+    Base, Budget, Identity, Network, PoolPolicy, Recipe, RepoSpec, Resources, SecretSource, SessionPolicy,
+    Window,
 };

@@ -42,6 +42,8 @@ pub struct Recipe {
     pub keep: u32,
     /// Environment of all build steps and of what runs for sessions. Not for secrets.
     pub env: BTreeMap<String, String>,
+    /// What commands of builds may ask for by name, and where each is found. The values are read for each build.
+    pub secrets: BTreeMap<String, SecretSource>,
     /// PEM files that go into the image's trust store.
     pub ca_certificates: Vec<PathBuf>,
     /// The longest one command may take that says nothing else.
@@ -59,10 +61,21 @@ impl Recipe {
             max_age: Duration::from_secs(24 * 3600),
             keep: 3,
             env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             ca_certificates: Vec::new(),
             step_timeout: Duration::from_secs(30 * 60),
         }
     }
+}
+
+/// Where a secret is found; never the secret itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretSource {
+    /// An environment variable of Hotbed's own process.
+    Env(String),
+    /// A file of Hotbed's host.
+    File(PathBuf),
 }
 
 /// Where an image starts.

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::ports::{AgentLink, FrameStream};
-use domain::wire::{ExecExit, ExecRequest, Frame};
+use domain::wire::{ExecExit, ExecRequest, Frame, StreamName};
 use domain::{Error, Result};
 use futures_util::StreamExt;
 use tokio::time::{sleep, timeout};
 
 use crate::job::BuildLog;
+use crate::redact::{RedactedStream, Redactor};
 
 /// How many lines a failure shows.
 const TAIL_LINES: usize = 20;
@@ -50,18 +51,54 @@ impl Tail {
     }
 }
 
+/// Where the output of a command goes: into the log and the tail, without secrets.
+pub(crate) struct Sink<'a> {
+    log: &'a dyn BuildLog,
+    tail: &'a mut Tail,
+    /// Each stream by itself: a value does not go over from one to the other.
+    streams: [RedactedStream; 2],
+}
+
+impl<'a> Sink<'a> {
+    pub(crate) fn new(log: &'a dyn BuildLog, tail: &'a mut Tail, redactor: &Redactor) -> Self {
+        Self { log, tail, streams: [redactor.stream(), redactor.stream()] }
+    }
+
+    fn take(&mut self, stream: StreamName, data: &[u8]) {
+        let shown = self.streams[stream as usize].push(data);
+        self.show(&shown);
+    }
+
+    fn note(&mut self, line: &str) {
+        self.show(line.as_bytes());
+    }
+
+    fn end(&mut self) {
+        let rest: Vec<_> = self.streams.iter_mut().map(RedactedStream::end).collect();
+        rest.iter().for_each(|shown| self.show(shown));
+    }
+
+    fn show(&mut self, shown: &[u8]) {
+        if !shown.is_empty() {
+            self.log.write(shown);
+            self.tail.push(shown);
+        }
+    }
+}
+
 /// Runs `request` to its end, `request.timeout_ms` being its limit. `Timeout` where it did not end even after it was
 /// killed; a command that was ended at its limit is an answer, not an error.
 pub(crate) async fn follow(
     link: &dyn AgentLink,
     request: &ExecRequest,
     call: Duration,
-    log: &dyn BuildLog,
-    tail: &mut Tail,
+    mut sink: Sink<'_>,
 ) -> Result<ExecExit> {
     let limit = request.timeout_ms.map_or(call, Duration::from_millis);
     let late = || Error::timeout(format!("follow a command: no end {} s after its limit", GRACE.as_secs()));
-    match timeout(limit + GRACE, read(link, request, call, log, tail)).await {
+    let followed = timeout(limit + GRACE, read(link, request, call, &mut sink)).await;
+    sink.end();
+    match followed {
         Ok(exit) => exit,
         Err(_) => {
             // It goes with the sandbox in any case; this is for the case that the sandbox is slow to go.
@@ -75,8 +112,7 @@ async fn read(
     link: &dyn AgentLink,
     request: &ExecRequest,
     call: Duration,
-    log: &dyn BuildLog,
-    tail: &mut Tail,
+    sink: &mut Sink<'_>,
 ) -> Result<ExecExit> {
     let started = || Error::timeout("start a command: no answer");
     let mut frames: FrameStream = timeout(call, link.exec_follow(request)).await.map_err(|_| started())??;
@@ -85,14 +121,12 @@ async fn read(
         let broken = match frames.next().await {
             Some(Ok(Frame::Exit(exit))) => return Ok(exit),
             Some(Ok(Frame::Heartbeat)) => continue,
-            Some(Ok(Frame::Output { offset, data, .. })) => {
+            Some(Ok(Frame::Output { offset, data, stream })) => {
                 tries = 0;
                 if offset > next {
-                    log.write(format!("[{} bytes of output lost]\n", offset - next).as_bytes());
+                    sink.note(&format!("[{} bytes of output lost]\n", offset - next));
                 }
-                let fresh = fresh(&data, offset, next);
-                log.write(&fresh);
-                tail.push(&fresh);
+                sink.take(stream, &fresh(&data, offset, next));
                 next = next.max(offset + data.len() as u64);
                 continue;
             }

@@ -39,7 +39,7 @@ impl FullReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoImage => "there is no image",
-            Self::FingerprintChanged => "the recipe, the base or the certificates changed",
+            Self::FingerprintChanged => "the recipe, the base, a secret or the certificates changed",
             Self::TooOld => "the image is older than max_age",
             Self::BuildsFailed => "builds on the current image failed",
             Self::ChainTooLong => "the image stands on many others",

@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use domain::{Base, Digest, Phases, Recipe, RepoSpec};
 use sha2::{Digest as _, Sha256};
 
+use crate::redact::BuildSecret;
+
 /// Grows when the builder itself does something else with the same recipe.
 const FORMAT: u32 = 2;
 
 /// SHA-256 (hex) over all that images of a repo are made of: where they come from, the whole recipe, the base as
-/// resolved, the certificates' contents, the agent's protocol. The same in every process and release of one format.
+/// resolved, the certificates' contents, the secrets' versions, the agent's protocol. The same in every process and release of one format.
 ///
 /// The whole recipe, even what only says when to build: one needless full build is cheaper than an exception that
 /// one day is wrong. Both structures are taken apart without `..`, so a new field has to be thought about.
@@ -17,6 +19,7 @@ pub fn fingerprint(
     spec: &RepoSpec,
     base: &Digest,
     ca_certificates: &[Vec<u8>],
+    secrets: &[BuildSecret],
     agent_protocol: u32,
 ) -> String {
     // Pool, session, resources and network say what is done with an image, not what is in it.
@@ -30,6 +33,7 @@ pub fn fingerprint(
         max_age,
         keep,
         env,
+        secrets: _,
         ca_certificates: ca_paths,
         step_timeout,
     } = image;
@@ -53,6 +57,10 @@ pub fn fingerprint(
     hash.number("max age", max_age.as_nanos());
     hash.number("keep", (*keep).into());
     hash.texts("env", env.iter().flat_map(|(k, v)| [k, v]));
+    // Which values, and not where they are found (F30). Recipes without any are as they were before there were any.
+    if !secrets.is_empty() {
+        hash.texts("secrets", secrets.iter().flat_map(|s| [s.name(), s.version()]));
+    }
     hash.list("ca paths", ca_paths.iter().map(|p| p.as_os_str().as_encoded_bytes()));
     hash.list("ca contents", ca_certificates.iter().map(Vec::as_slice));
     hash.number("step timeout", step_timeout.as_nanos());

@@ -13,6 +13,8 @@ use domain::{
 };
 use jiff::Timestamp;
 
+use crate::redact::BuildSecret;
+
 /// A build to run.
 #[derive(Debug, Clone)]
 pub struct BuildJob {
@@ -26,6 +28,8 @@ pub struct BuildJob {
     pub failures: u32,
     /// The contents of `ca_certificates`, in their order.
     pub ca_certificates: Vec<Vec<u8>>,
+    /// What commands may ask for by name.
+    pub secrets: Vec<BuildSecret>,
     /// The protocol of the agent that sandboxes are started with.
     pub agent_protocol: u32,
     pub now: Timestamp,

@@ -17,9 +17,10 @@ use futures_util::StreamExt;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::command::{Tail, follow};
+use crate::command::{Sink, Tail, follow};
 use crate::job::BuildLog;
 use crate::note::write_note;
+use crate::redact::Redactor;
 
 /// One call of the agent.
 const CALL: Duration = Duration::from_secs(30);
@@ -191,7 +192,8 @@ async fn run(
     log.write(format!("$ {}\n", command.run).as_bytes());
     let mut tail = Tail::default();
     let request = request(note, id, command, env);
-    let exit = follow(link, &request, CALL, log, &mut tail).await.map_err(Failed::Link)?;
+    let sink = Sink::new(log, &mut tail, &Redactor::default());
+    let exit = follow(link, &request, CALL, sink).await.map_err(Failed::Link)?;
     match ended(&exit) {
         None => Ok(()),
         Some(how) => Err(Failed::Command(with_tail(format!("`{}` {how}", command.run), &tail))),
@@ -299,7 +301,9 @@ async fn missing(
             ungated: true,
             ..shell(command)
         };
-        let exit = follow(link, &request, CALL, &Nowhere, &mut Tail::default()).await?;
+        let mut tail = Tail::default();
+        let sink = Sink::new(&Nowhere, &mut tail, &Redactor::default());
+        let exit = follow(link, &request, CALL, sink).await?;
         if let Some(how) = ended(&exit) {
             return Ok(Some(format!("`{command}` {how}")));
         }

@@ -17,12 +17,13 @@ use domain::{
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use crate::command::{Tail, follow};
+use crate::command::{Sink, Tail, follow};
 use crate::decide::{Decision, decide};
 use crate::fingerprint::fingerprint;
 use crate::job::{BuildFailure, BuildJob, BuildLog, BuildOutcome, Built, Workshop};
 use crate::live::bring_up;
 use crate::note::write_note;
+use crate::redact::Redactor;
 use crate::steps::{Start, Step, StepKind, steps};
 use crate::trust;
 
@@ -35,7 +36,9 @@ pub async fn run_build(
     shop: &dyn Workshop,
     log: &dyn BuildLog,
 ) -> Result<BuildOutcome, Box<BuildFailure>> {
-    let mut run = Run::new(job, shop, log);
+    let redactor = Redactor::new(&job.secrets);
+    let log = Guarded { log, redactor: redactor.clone() };
+    let mut run = Run::new(job, shop, &log);
     let ended = match timeout(job.limits.total, run.go()).await {
         Ok(ended) => ended,
         Err(_) => {
@@ -56,11 +59,12 @@ pub async fn run_build(
             // The last output belongs to the failure only where a command failed.
             let tail = if command.is_some() { run.tail.lines() } else { Vec::new() };
             let (phase, commit, phases) = (run.phase, run.commit, run.reports);
+            let (what, source) = (redactor.text(&what), source.map(|e| redactor.error(e)));
             Err(Box::new(BuildFailure {
                 phase,
                 kind,
                 what,
-                command,
+                command: command.map(|c| redactor.text(&c)),
                 exit_code,
                 tail,
                 commit,
@@ -68,6 +72,20 @@ pub async fn run_build(
                 source,
             }))
         }
+    }
+}
+
+/// The log as the builder and its workshop write to it: whole lines, without secrets.
+struct Guarded<'a> {
+    log: &'a dyn BuildLog,
+    redactor: Redactor,
+}
+
+impl BuildLog for Guarded<'_> {
+    fn write(&self, bytes: &[u8]) {
+        let mut stream = self.redactor.stream();
+        self.log.write(&stream.push(bytes));
+        self.log.write(&stream.end());
     }
 }
 
@@ -117,7 +135,7 @@ enum Capture {
 struct Run<'a> {
     job: &'a BuildJob,
     shop: &'a dyn Workshop,
-    log: &'a dyn BuildLog,
+    log: &'a Guarded<'a>,
     env: BTreeMap<String, String>,
     phase: Phase,
     /// When the phase began, while it is under way.
@@ -144,7 +162,7 @@ impl BuildOutcome {
 }
 
 impl<'a> Run<'a> {
-    fn new(job: &'a BuildJob, shop: &'a dyn Workshop, log: &'a dyn BuildLog) -> Self {
+    fn new(job: &'a BuildJob, shop: &'a dyn Workshop, log: &'a Guarded<'a>) -> Self {
         Self {
             job,
             shop,
@@ -171,7 +189,8 @@ impl<'a> Run<'a> {
         self.enter(Phase::Base).await;
         let base = self.base().await?;
 
-        let fingerprint = fingerprint(&job.spec, &base, &job.ca_certificates, job.agent_protocol);
+        let fingerprint =
+            fingerprint(&job.spec, &base, &job.ca_certificates, &job.secrets, job.agent_protocol);
         let decision = decide(job.now, &job.spec, &commit, &fingerprint, job.current.as_ref(), job.failures);
         self.note(&decision.to_string());
         let parent = match decision {
@@ -334,7 +353,8 @@ impl<'a> Run<'a> {
             Ok(_) => Ok(()),
             Err(Bad::Command(fault)) if !fatal => {
                 self.note(&format!("{}; not fatal, going on", fault.what));
-                self.warnings.push(format!("{}: {}", self.phase.as_str(), fault.what));
+                let warning = format!("{}: {}", self.phase.as_str(), fault.what);
+                self.warnings.push(self.log.redactor.text(&warning));
                 Ok(())
             }
             Err(Bad::Command(fault) | Bad::Sandbox(fault)) => Err(fault),
@@ -382,6 +402,13 @@ impl<'a> Run<'a> {
         let limit = command.timeout.unwrap_or(spec.image.step_timeout);
         let mut env = self.env.clone();
         env.extend(command.env.clone());
+        for name in &command.secrets {
+            let Some(secret) = self.job.secrets.iter().find(|s| s.name() == name) else {
+                let what = format!("`{}` asks for the secret `{name}`, and there is none", command.run);
+                return Err(Bad::Sandbox(Fault::of(Error::invalid(what))));
+            };
+            env.insert(name.clone(), secret.expose().to_owned());
+        }
         let request = ExecRequest {
             cwd: Some(command.directory(&spec.workspace)),
             env,
@@ -394,7 +421,9 @@ impl<'a> Run<'a> {
         self.tail.clear();
         self.exit_code = None;
         let short = first_line(command);
-        let exit = match follow(&*link, &request, self.job.limits.call, self.log, &mut self.tail).await {
+        // Past the guard: a value may come in two pieces, which only the sink puts together.
+        let sink = Sink::new(self.log.log, &mut self.tail, &self.log.redactor);
+        let exit = match follow(&*link, &request, self.job.limits.call, sink).await {
             Ok(exit) => exit,
             Err(e) => {
                 let fault =

@@ -19,7 +19,7 @@ use domain::{
     SharedClock, Trigger, wire,
 };
 use futures_util::StreamExt;
-use image_builder::{BuildFailure, BuildJob, BuildLog, BuildOutcome, Limits};
+use image_builder::{BuildFailure, BuildJob, BuildLog, BuildOutcome, BuildSecret, Limits};
 use store::{BuildLogs, Store, Tx};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use tracing::{info, warn};
 use crate::fleet::{Fleet, after};
 use crate::metrics::Metrics;
 use crate::repos::Repos;
+use crate::secrets;
 use queue::{Lane, Lanes};
 
 /// A queued build that has not begun by then is given up.
@@ -306,9 +307,13 @@ impl Builds {
         // Until the image has its row: this function ends after that.
         let _building = self.fleet.building(image.to_string());
         let current = self.repos.current_image(&record.repo);
-        let ca_certificates = match read_certificates(&spec).await {
-            Ok(files) => files,
-            Err(e) => return self.failed(record, e.chain()),
+        let (ca_certificates, secrets) = match tokio::try_join!(read_certificates(&spec), self.secrets(&spec))
+        {
+            Ok(inputs) => inputs,
+            Err(e) => {
+                log.write(format!("failed: {}\n", e.chain()).as_bytes());
+                return self.failed(record, e.chain());
+            }
         };
         let job = BuildJob {
             build: record.id,
@@ -317,6 +322,7 @@ impl Builds {
             current: current.clone(),
             failures: self.lanes().get(&record.repo).map_or(0, |l| l.cadence.failures),
             ca_certificates,
+            secrets,
             agent_protocol: wire::PROTOCOL,
             now,
             limits,
@@ -392,6 +398,16 @@ impl Builds {
                 self.failed(record, report)
             }
         }
+    }
+
+    /// The build secrets of a repo, as they are now.
+    async fn secrets(&self, spec: &RepoSpec) -> Result<Vec<BuildSecret>> {
+        let (sources, key) = (spec.image.secrets.clone(), self.store.secret());
+        if sources.is_empty() {
+            return Ok(Vec::new());
+        }
+        let read = tokio::task::spawn_blocking(move || secrets::read(&sources, &key)).await;
+        read.map_err(|e| Error::permanent("read the build secrets").caused_by(e))?
     }
 
     fn failed(&self, mut record: BuildRecord, why: String) -> BuildRecord {

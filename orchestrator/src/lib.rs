@@ -23,6 +23,7 @@ pub mod pools;
 pub mod pulls;
 mod relay;
 pub mod repos;
+pub mod secrets;
 pub mod sessions;
 pub mod tasks;
 pub mod warmups;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use config::BuildSettings;
 use domain::testing::Fault;
-use domain::{BuildRecord, BuildState, Phase, RepoName, Trigger};
+use domain::{BuildRecord, BuildState, Phase, RepoName, SecretSource, Trigger};
 use serde_json::json;
 
 use crate::world::{Crash, Setup, World, ada, id, main, spec};
@@ -69,6 +69,43 @@ fn an_unchanged_branch_costs_no_build_and_no_engine_call() {
             .await;
         w.builds_idle(SHORT).await;
         assert_eq!(w.builds_of(&repo).await[0].trigger, Trigger::Schedule);
+    });
+}
+
+/// F30: another value of a build secret is found by the next look, and makes another image.
+#[test]
+fn a_changed_secret_makes_another_image() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("token");
+    std::fs::write(&file, "the first value").expect("write");
+    let source = SecretSource::File(file.clone());
+    let secret = move |spec: &mut domain::RepoSpec| {
+        spec.image.secrets.insert("TOKEN".into(), source.clone());
+    };
+    World::with(Setup::pool(1).manual_clock().change(secret), async |w| {
+        w.settled().await;
+        let repo = w.specs[0].name.clone();
+        let look = async |w: &World| {
+            w.clock.advance(NEXT_TICK);
+            w.tick().await;
+            w.builds_idle(SHORT).await;
+            w.app().repos.current_image(&repo).expect("an image")
+        };
+        let members = w.pool_members();
+        let first = look(w).await;
+        assert_eq!(w.builds_of(&repo).await.len(), 1, "the same value");
+        std::fs::write(&file, "another value").expect("write");
+        let second = look(w).await;
+        assert_ne!((second.id, &second.fingerprint), (first.id, &first.fingerprint));
+        assert_eq!(second.parent, None, "a full build");
+        w.wait_for("the members of the old image go", || w.pool_members().is_disjoint(&members)).await;
+        w.pools_full().await;
+        // One that is gone is a failed build that names it, and the image stays.
+        std::fs::remove_file(&file).expect("remove");
+        assert_eq!(look(w).await.id, second.id);
+        let error = w.builds_of(&repo).await[0].error.clone().expect("an error");
+        assert!(error.contains("secret `TOKEN`: read"), "{error}");
+        w.expect_log("build failed");
     });
 }
 

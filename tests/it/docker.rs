@@ -10,6 +10,7 @@ mod crashes;
 mod daemon;
 mod gate;
 mod losses;
+mod recipes;
 mod trees;
 mod walk;
 mod world;
@@ -58,7 +59,12 @@ async fn shared() -> &'static World {
 }
 
 extern "C" fn end_shared() {
-    let Some(world) = SHARED.get() else { return };
+    end_world(SHARED.get());
+}
+
+/// Looks at a World and removes it, where it was made. Ends the process when something is wrong with it.
+fn end_world(world: Option<&World>) {
+    let Some(world) = world else { return };
     let ended = std::panic::catch_unwind(|| world.finish());
     let _ = std::fs::remove_dir_all(world.path());
     let wrong = match ended {

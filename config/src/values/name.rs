@@ -306,9 +306,9 @@ text_values! {
 #[schemars(inline)]
 pub(crate) struct Env(pub BTreeMap<String, String>);
 
-/// A name of an environment variable, as a key.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct EnvName(String);
+/// A name of an environment variable.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EnvName(pub String);
 
 impl Text for EnvName {
     const EXPECTED: &'static str = "a name of letters, digits and `_` that does not begin with a digit";
@@ -324,10 +324,14 @@ impl Text for EnvName {
     }
 }
 
-impl<'de> Deserialize<'de> for EnvName {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        super::text(d)
+impl fmt::Display for EnvName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
+}
+
+text_values! {
+    EnvName, "variable", "string";
 }
 
 fn is_env_name(text: &str) -> bool {
@@ -360,6 +364,18 @@ impl Text for EnvValue {
 impl<'de> Deserialize<'de> for EnvValue {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         super::text(d)
+    }
+}
+
+/// Secrets by the name that commands ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Secrets(pub BTreeMap<String, SecretRef>);
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let map = BTreeMap::<EnvName, SecretRef>::deserialize(d)?;
+        Ok(Self(map.into_iter().map(|(name, found)| (name.0, found)).collect()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use config::{Config, DockerSettings, ForgeSettings, ListenAddress};
-use domain::{Base, Command, Network, Ready, Service};
+use domain::{Base, Command, Network, Ready, SecretSource, Service};
 
 use crate::{here, hold, parse};
 
@@ -67,7 +67,9 @@ fn everything_that_is_written_arrives() {
     let [api, tools] = config.repos() else { panic!("{:?}", config.repos()) };
     assert_eq!(api.session.idle_end, Some(Duration::from_secs(45 * 60)), "from the defaults");
     assert_eq!(tools.session.idle_end, Some(Duration::from_secs(45 * 60)));
-    assert_eq!(api.image.phases.setup, ["pip install -e .[dev]".into()]);
+    let secrets = ["PIP_INDEX_URL".to_owned()].into();
+    assert_eq!(api.image.phases.setup, [Command { secrets, ..Command::new("pip install -e .[dev]") }]);
+    assert_eq!(api.image.secrets["PIP_INDEX_URL"], SecretSource::File("/etc/hotbed/pip-index".into()));
     assert_eq!(api.image.phases.warm, ["pytest -q -x".into()]);
     assert_eq!(api.image.phases.verify, ["python -c 'import api'".into()]);
     assert_eq!(api.image.env["PIP_DISABLE_PIP_VERSION_CHECK"], "1");
@@ -119,6 +121,35 @@ repos:
     assert_eq!(phases.services, [db, web]);
     assert_eq!(phases.warm, [Command { required: true, ..Command::new("make test") }]);
     assert_eq!(phases.verify, ["make smoke".into()]);
+}
+
+#[test]
+fn secrets_are_found_beside_the_file_and_come_by_name() {
+    let text = r#"
+defaults:
+  image: { base: debian, secrets: { NPM: { env: NPM_TOKEN }, PIP: { env: PIP_URL } } }
+repos:
+  - name: a/b
+    url: /srv/b.git
+    image:
+      secrets: { PIP: { file: secrets/pip }, KEY: { file: /etc/key } }
+      setup: [ { run: npm ci, secrets: [NPM, KEY] }, make ]
+"#;
+    let config = Config::parse(text, "hotbed.yaml", Path::new("/etc/hotbed")).unwrap();
+    let image = &config.repos()[0].image;
+    let sources: Vec<_> =
+        image.secrets.iter().map(|(name, source)| (name.as_str(), source.clone())).collect();
+    assert_eq!(
+        sources,
+        [
+            ("KEY", SecretSource::File("/etc/key".into())),
+            ("NPM", SecretSource::Env("NPM_TOKEN".into())),
+            ("PIP", SecretSource::File("/etc/hotbed/secrets/pip".into())),
+        ]
+    );
+    let named: Vec<Vec<_>> = image.phases.setup.iter().map(|c| c.secrets.iter().collect()).collect();
+    assert_eq!(named, [vec!["KEY", "NPM"], vec![]]);
+    assert_eq!(config.warnings(), []);
 }
 
 #[test]

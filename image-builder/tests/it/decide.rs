@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use domain::wire::PROTOCOL;
 use domain::{Base, ImageState, RepoSpec, Service};
-use image_builder::{Decision, FullReason, MAX_CHAIN, decide, fingerprint, image_env, steps, trust_env};
+use image_builder::{
+    BuildSecret, Decision, FullReason, MAX_CHAIN, decide, fingerprint, image_env, steps, trust_env,
+};
 use proptest::prelude::*;
 
 use crate::make::{at, commit, digest, image, spec};
 
 fn print(spec: &RepoSpec) -> String {
-    fingerprint(spec, &digest(1), &[b"pem".to_vec()], PROTOCOL)
+    fingerprint(spec, &digest(1), &[b"pem".to_vec()], &[], PROTOCOL)
 }
 
 #[test]
@@ -51,6 +53,12 @@ fn what_to_build() {
 #[test]
 fn the_fingerprint_is_stable() {
     assert_eq!(print(&spec()), "9c50d4c35436106c1048f248aa6f93ad4855c4ded5f0cb3b01bc652424c79c5a");
+}
+
+/// F30
+fn with_secret(name: &str, value: &str) -> String {
+    let secret = BuildSecret::new(name, value.into(), &[7; 32]).expect("a secret");
+    fingerprint(&spec(), &digest(1), &[b"pem".to_vec()], &[secret], PROTOCOL)
 }
 
 type Change = (&'static str, fn(&mut RepoSpec));
@@ -119,10 +127,13 @@ fn every_field_changes_the_fingerprint() {
         }
     }
     let others = [
-        ("base digest", fingerprint(&spec(), &digest(2), &[b"pem".to_vec()], PROTOCOL)),
-        ("certificate", fingerprint(&spec(), &digest(1), &[b"pex".to_vec()], PROTOCOL)),
-        ("certificates", fingerprint(&spec(), &digest(1), &[b"pe".to_vec(), b"m".to_vec()], PROTOCOL)),
-        ("protocol", fingerprint(&spec(), &digest(1), &[b"pem".to_vec()], PROTOCOL + 1)),
+        ("base digest", fingerprint(&spec(), &digest(2), &[b"pem".to_vec()], &[], PROTOCOL)),
+        ("certificate", fingerprint(&spec(), &digest(1), &[b"pex".to_vec()], &[], PROTOCOL)),
+        ("certificates", fingerprint(&spec(), &digest(1), &[b"pe".to_vec(), b"m".to_vec()], &[], PROTOCOL)),
+        ("protocol", fingerprint(&spec(), &digest(1), &[b"pem".to_vec()], &[], PROTOCOL + 1)),
+        ("secret", with_secret("TOKEN", "hunter2hunter2")),
+        ("secret's value", with_secret("TOKEN", "hunter3hunter3")),
+        ("secret's name", with_secret("OTHER", "hunter2hunter2")),
     ];
     for (name, print) in others {
         assert!(seen.insert(print, name).is_none(), "{name}");

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use domain::wire::PROTOCOL;
 use domain::{BuildId, ErrorKind, ImageId, ImageState, Phase};
-use image_builder::{BuildFailure, BuildJob, BuildOutcome, Built, Limits, fingerprint, image_env, run_build};
+use image_builder::{
+    BuildFailure, BuildJob, BuildOutcome, BuildSecret, Built, Limits, fingerprint, image_env, run_build,
+};
 use tokio::time::Instant;
 
 use crate::make::{at, commit, digest, image, spec};
@@ -22,6 +24,7 @@ fn job() -> BuildJob {
         current: None,
         failures: 0,
         ca_certificates: vec![PEM.to_vec()],
+        secrets: Vec::new(),
         agent_protocol: PROTOCOL,
         now: at(100),
         limits: Limits::default(),
@@ -32,7 +35,8 @@ fn job() -> BuildJob {
 fn incremental() -> BuildJob {
     let mut job = job();
     let mut current = image(3, 5, ImageState::Current);
-    current.fingerprint = fingerprint(&job.spec, &digest(1000), &job.ca_certificates, job.agent_protocol);
+    current.fingerprint =
+        fingerprint(&job.spec, &digest(1000), &job.ca_certificates, &[], job.agent_protocol);
     job.current = Some(current);
     job
 }
@@ -127,7 +131,7 @@ async fn a_full_build_goes_through_its_steps() {
     assert_eq!(built.phases, reports);
     assert_eq!((built.commit, built.captured.digest, built.parent), (commit(7), digest(0xcafe), None));
     assert_eq!((built.agent_version.as_str(), built.base_digest), ("9.9", digest(1000)));
-    assert_eq!(built.fingerprint, fingerprint(&job.spec, &digest(1000), &job.ca_certificates, PROTOCOL));
+    assert_eq!(built.fingerprint, fingerprint(&job.spec, &digest(1000), &job.ca_certificates, &[], PROTOCOL));
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,6 +307,68 @@ async fn a_broken_stream_is_resumed() {
     let resumes = ran.shop.events().iter().filter(|e| *e == "resume from 10").count();
     assert_eq!(resumes, 2);
     ran.built();
+}
+
+const TOKEN: &str = "hunter2/hunter2";
+
+/// A job with a secret that the first command of `setup` gets, and `warm`.
+fn with_secret() -> BuildJob {
+    let mut job = job();
+    job.secrets = vec![BuildSecret::new("TOKEN", TOKEN.into(), &[1; 32]).unwrap()];
+    let phases = &mut job.spec.image.phases;
+    for command in [&mut phases.setup[0], &mut phases.warm[0]] {
+        command.secrets.insert("TOKEN".into());
+    }
+    job
+}
+
+/// Who names a secret gets it; nobody else does, and it is in nothing that is kept.
+#[tokio::test(start_paused = true)]
+async fn a_secret_goes_to_the_commands_that_name_it() {
+    let job = with_secret();
+    let acts = vec![
+        (
+            "make deps",
+            Act::Says(0, &["first hun", "ter2/hun", "ter2\nBasic aHVudGVyMi9odW50", "ZXIy\n", "hunt"]),
+        ),
+        ("make test", Act::Exit(1, "curl -H hunter2/hunter2\n")),
+    ];
+    let ran = run(&job, Shop { acts, ..Shop::default() }).await;
+    let given = ran.shop.given.lock().unwrap().clone();
+    let given: Vec<_> =
+        given.iter().map(|(c, env)| (c.as_str(), env.get("TOKEN").map(String::as_str))).collect();
+    // `update` does the same as `setup`, but without the secret: that is another deed.
+    let wanted = [
+        ("make deps", Some(TOKEN)),
+        ("make build", None),
+        ("make deps", None),
+        ("make migrate", None),
+        ("make test", Some(TOKEN)),
+        ("make smoke", None),
+    ];
+    assert_eq!(given[2..], wanted);
+    assert!(!ran.shop.env.lock().unwrap().contains_key("TOKEN"), "the image's own environment");
+    assert!(ran.log.contains("first [secret TOKEN]\nBasic [secret TOKEN]\nhunt"), "{}", ran.log);
+    assert!(ran.log.contains("curl -H [secret TOKEN]\n"), "{}", ran.log);
+    assert!(!ran.log.contains("hunter2"), "{}", ran.log);
+    ran.built();
+
+    let acts = vec![("make deps", Act::Says(3, &["no hunter2/", "hunter2 here"]))];
+    let ran = run(&job, Shop { acts, ..Shop::default() }).await;
+    assert_eq!(ran.failure().tail, ["no [secret TOKEN] here"]);
+    assert!(!ran.failure().report().contains("hunter2") && !ran.log.contains("hunter2"), "{}", ran.log);
+    assert!(ran.leaves_nothing());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_without_its_secret_does_not_run() {
+    let mut job = with_secret();
+    job.secrets.clear();
+    let ran = run(&job, Shop::default()).await;
+    assert_eq!((ran.failure().phase, ran.failure().kind), (Phase::Setup, ErrorKind::Invalid));
+    assert!(ran.failure().what.contains("the secret `TOKEN`"), "{}", ran.failure());
+    assert!(!ran.shop.events().iter().any(|e| e.starts_with("run make")), "{:?}", ran.shop.events());
+    assert!(ran.leaves_nothing());
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,6 +35,8 @@ pub enum Fault {
 #[derive(Debug, Clone)]
 pub enum Act {
     Exit(i32, &'static str),
+    /// Prints these pieces, each in a frame of its own, and ends with that code.
+    Says(i32, &'static [&'static str]),
     Killed,
     TimedOut,
     /// It never ends and ignores signals.
@@ -59,6 +61,8 @@ pub struct Shop {
     /// By a part of the command.
     pub acts: Vec<(&'static str, Act)>,
     pub head_at_check: Option<CommitId>,
+    /// Commands by their first line, with the environment that each got.
+    pub given: Mutex<Vec<(String, BTreeMap<String, String>)>>,
 }
 
 impl Debug for Shop {
@@ -236,9 +240,20 @@ impl AgentLink for Agent {
         let command = request.argv[2].clone();
         let first = command.lines().next().unwrap_or_default();
         self.shop.note(format!("run {first} in {}", request.cwd.as_deref().unwrap_or("?")));
+        self.shop.given.lock().unwrap().push((first.to_owned(), request.env.clone()));
         let act = self.shop.acts.iter().find(|(part, _)| command.contains(part)).map(|(_, act)| act.clone());
         let frames = match act.unwrap_or(Act::Exit(0, "ok\n")) {
             Act::Exit(code, text) => vec![Ok(Self::text(0, text)), Ok(Self::exit(Some(code), None, false))],
+            Act::Says(code, pieces) => {
+                let mut offset = 0;
+                let said = pieces.iter().map(|piece| {
+                    offset += piece.len() as u64;
+                    Ok(Self::text(offset - piece.len() as u64, piece))
+                });
+                let mut frames: Vec<_> = said.collect();
+                frames.push(Ok(Self::exit(Some(code), None, false)));
+                frames
+            }
             Act::Killed => vec![Ok(Self::exit(None, Some(9), false))],
             Act::TimedOut => vec![Ok(Self::text(0, "slow\n")), Ok(Self::exit(None, Some(15), true))],
             Act::Hang => {

@@ -159,8 +159,9 @@ impl Builds {
         let tip = tokio::time::timeout(limit, resolve(&*self.mirrors, spec));
         let tip = tip.await.unwrap_or_else(|_| Err(late(spec, limit)))?;
         let certificates = super::read_certificates(spec).await?;
+        let secrets = self.secrets(spec).await?;
         let fingerprint =
-            image_builder::fingerprint(spec, &current.base_digest, &certificates, wire::PROTOCOL);
+            image_builder::fingerprint(spec, &current.base_digest, &certificates, &secrets, wire::PROTOCOL);
         let now = self.clock.now();
         match image_builder::decide(now, spec, &tip, &fingerprint, Some(&current), 0) {
             Decision::Unchanged => Ok(Found::Unchanged(Box::new(image_builder::verified(now, &current)))),

@@ -39,6 +39,12 @@ pub struct Repo {
     pub base: Value,
     /// Its upstream is served; else its address leads nowhere.
     pub hosted: bool,
+    /// More files of its first commit.
+    pub files: Vec<(&'static str, String)>,
+    /// Keys of its `image` beside those above.
+    pub image: Value,
+    /// Files beside the configuration.
+    pub beside: Vec<(&'static str, String)>,
 }
 
 impl Repo {
@@ -52,6 +58,9 @@ impl Repo {
             sync_timeout: "60s",
             base: json!({"packages": {"suite": "bookworm", "include": ["git"]}}),
             hosted: true,
+            files: Vec::new(),
+            image: json!({}),
+            beside: Vec::new(),
         }
     }
 
@@ -178,13 +187,18 @@ impl World {
             let host = host.join().expect("no panic").expect("git host");
             let name: RepoName = repo.name.parse().expect("repo name");
             let bare = host.create_repo(&name).expect("upstream");
-            let files: [(&str, Option<&[u8]>); 3] = [
+            let mut files: Vec<(&str, Option<&[u8]>)> = vec![
                 ("README.md", Some(b"hello\n")),
                 ("src/app.py", Some(b"print('needle')\n")),
                 (".gitignore", Some(b"*.log\n")),
             ];
+            files.retain(|(path, _)| !repo.files.iter().any(|(own, _)| own == path));
+            files.extend(repo.files.iter().map(|(path, text)| (*path, Some(text.as_bytes()))));
             bare.commit_files(&main_branch(), &files, "first", &upstream_author()).expect("commit");
             upstreams.insert(repo.name, Upstream { host, repo: name });
+        }
+        for (name, text) in repos.iter().flat_map(|r| &r.beside) {
+            std::fs::write(dir.path().join(name), text).expect("write a file");
         }
         // Made here, so that the id is known before anything carries it.
         let state = dir.path().join("state");
@@ -220,6 +234,9 @@ impl World {
                 });
                 if let Some(verify) = r.verify {
                     image["verify"] = json!(verify);
+                }
+                for (key, value) in r.image.as_object().into_iter().flatten() {
+                    image[key] = value.clone();
                 }
                 json!({
                     "name": r.name, "url": url, "image": image,
