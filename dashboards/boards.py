@@ -99,6 +99,10 @@ OVERVIEW = Board(
                 "Warm-ups wasted", "Share that no session came of, and how many are live.", "percentunit",
                 ("wasted", share(rate("hotbed_warmups_total", where='outcome!="hit"'), rate("hotbed_warmups_total"))),
             ),
+            lines(
+                "What warm-ups were worth, an hour", "Preparation that was done before the session came, and members held for a session that never came.", "s",
+                ("saved", hourly("hotbed_warmup_saved_seconds_total")), ("wasted", hourly("hotbed_warmup_wasted_seconds_total")),
+            ),
         ),
         row(
             "What is stuck?",

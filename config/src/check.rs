@@ -14,7 +14,9 @@ use crate::sections::{
     BackendSection, BaseSection, File, ForgeSection, ImageSection, MadeBase, NetworkSection, PackagesSection,
     RepoSection,
 };
-use crate::settings::{Budget, BuildSettings, DockerSettings, ForgeSettings, GithubSettings, Settings};
+use crate::settings::{
+    Budget, BuildSettings, DockerSettings, ForgeSettings, GithubSettings, Settings, WarmupSettings,
+};
 use crate::tree::{Node, Value, merge};
 use crate::values::{ByteSize, Cpus, FilePath, ListenAddress, SecretRef};
 
@@ -113,6 +115,7 @@ impl<'a> Checker<'a> {
         self.not_in_this_build(file, &repos);
         self.not_acted_on(file, &repos);
         self.general(file, &repos);
+        self.warmups(file);
         for path in file.ca_certificates.iter().enumerate() {
             self.certificate("", "ca_certificates", path);
         }
@@ -242,6 +245,17 @@ impl<'a> Checker<'a> {
                 .expected(format!("1 to {MAX_BUILDS}"));
             self.problem("", "builds.at_once", problem);
         }
+    }
+
+    fn warmups(&mut self, file: &File) {
+        let section = &file.warmups;
+        if section.live > MAX_POOL {
+            let problem = Problem::new(format!("`{}` warm-ups are more than Hotbed keeps", section.live))
+                .value(section.live.to_string())
+                .expected(format!("at most {MAX_POOL}"));
+            self.problem("", "warmups.live", problem);
+        }
+        self.at_least("", "warmups.per_second", section.per_second, 1, "`live: 0` is what allows none");
     }
 
     fn at_least(&mut self, at: &str, key: &str, value: u32, least: u32, why: &str) {
@@ -451,6 +465,11 @@ impl<'a> Checker<'a> {
                 cpu_millis: file.budget.cpus.map(|c| c.0),
             },
             builds: BuildSettings { at_once: file.builds.at_once },
+            warmups: WarmupSettings {
+                live: file.warmups.live,
+                per_second: file.warmups.per_second,
+                origins: file.warmups.origins.iter().map(|o| o.0.clone()).collect(),
+            },
         }
     }
 

@@ -70,6 +70,12 @@ pub(crate) fn sections() -> Vec<Section> {
             "builds: { at_once: 4 }\nrepos: []\n",
         ),
         section(
+            "warmups",
+            "warmups",
+            keys_of::<sections::WarmupsSection>(),
+            "warmups: { live: 64, per_second: 2000, origins: [ \"https://ui.example.com\" ] }\nrepos: []\n",
+        ),
+        section(
             "defaults",
             "defaults",
             keys_of::<sections::DefaultsSection>(),

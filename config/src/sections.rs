@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::phases::{PhaseKeys, PhaseSection, ServiceSection};
 use crate::values::{
     BranchName, BranchPattern, ByteSize, Cpus, Days, DockerHost, Env, FilePath, GitUrl, HostPattern, Hours,
-    HttpUrl, ImageReference, ListenAddress, NetworkName, PackageName, Period, Rate, Repo, RuntimeName,
-    Schedule, SecretRef, Secrets, SetName, Suite, Workspace, Zone, parse,
+    HttpUrl, ImageReference, ListenAddress, NetworkName, Origin, PackageName, Period, Rate, Repo,
+    RuntimeName, Schedule, SecretRef, Secrets, SetName, Suite, Workspace, Zone, parse,
 };
 
 /// The default of a key, parsed from what one would write. A test reads every default, so none can fail later.
@@ -45,6 +45,9 @@ pub(crate) struct File {
     /// How this host builds images.
     #[serde(default)]
     pub builds: BuildsSection,
+    /// What announcements of sessions may use, and who may make them.
+    #[serde(default)]
+    pub warmups: WarmupsSection,
     /// PEM files that go into the trust store of every image, before those of the repo.
     #[serde(default)]
     pub ca_certificates: Vec<FilePath>,
@@ -178,6 +181,27 @@ pub(crate) struct BuildsSection {
 impl Default for BuildsSection {
     fn default() -> Self {
         Self { at_once: 2 }
+    }
+}
+
+/// What announcements of sessions (warm-ups) may use, and who may make them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "warmups")]
+pub(crate) struct WarmupsSection {
+    /// How many may be live at a time, over all repos; each holds a sandbox. More are told to come back.
+    #[schemars(range(max = 10000))]
+    pub live: u32,
+    /// How many announcements a second one API key, or one page's token, may make.
+    #[schemars(range(min = 1))]
+    pub per_second: u32,
+    /// Origins whose web pages may announce from the browser, with a token made by `POST /v1/warmups/tokens`. None: no page may.
+    pub origins: Vec<Origin>,
+}
+
+impl Default for WarmupsSection {
+    fn default() -> Self {
+        Self { live: 64, per_second: 2000, origins: Vec::new() }
     }
 }
 

@@ -21,6 +21,7 @@ pub struct Settings {
     pub forge: ForgeSettings,
     pub budget: Budget,
     pub builds: BuildSettings,
+    pub warmups: WarmupSettings,
 }
 
 /// A Docker engine; `None` leaves the choice to the adapter.
@@ -74,4 +75,14 @@ impl Default for BuildSettings {
     fn default() -> Self {
         Self { at_once: 2 }
     }
+}
+
+/// What warm-ups may use, and which web pages may announce them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WarmupSettings {
+    /// Live at a time.
+    pub live: u32,
+    /// Announcements a second, by one key.
+    pub per_second: u32,
+    pub origins: Vec<String>,
 }

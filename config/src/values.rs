@@ -13,7 +13,7 @@ pub(crate) use name::{
     NetworkName, PackageName, Repo, RuntimeName, ServiceName, SetName, Shell, Suite, TreePattern, Workspace,
 };
 pub use net::ListenAddress;
-pub(crate) use net::{DockerHost, GitUrl, HostPattern, HttpUrl};
+pub(crate) use net::{DockerHost, GitUrl, HostPattern, HttpUrl, Origin};
 pub(crate) use quantity::{ByteSize, Cpus, Period, Port, Rate};
 pub(crate) use time::{Days, Hours, Schedule, Zone};
 

@@ -331,16 +331,60 @@ pub struct WarmupRecord {
     pub sandbox: Option<SandboxId>,
     pub state: WarmupState,
     pub created_at: Timestamp,
+    /// Moved by each repeat; a restart re-arms it as it was last written (F33).
     pub expires_at: Timestamp,
+    /// When the last preparation began: the first, that of another member, or that for another branch.
+    #[serde(default)]
+    pub preparing_since: Option<Timestamp>,
+    /// When that had made its member ready and at the tip of the wanted branch.
+    #[serde(default)]
+    pub prepared_at: Option<Timestamp>,
+    #[serde(default)]
+    pub ended_at: Option<Timestamp>,
+}
+
+impl WarmupRecord {
+    /// There is something to prepare, from now on.
+    pub fn begin(&mut self, now: Timestamp) {
+        self.preparing_since = Some(now);
+        self.prepared_at = None;
+    }
+
+    /// What its user did not have to wait for: the part of the preparation that was done when the session came.
+    pub fn saved(&self, now: Timestamp) -> f64 {
+        let begun = self.preparing_since.unwrap_or(self.created_at);
+        let done = self.prepared_at.map_or(now, |at| at.min(now));
+        self.sandbox.map_or(0.0, |_| done.duration_since(begun).as_secs_f64().max(0.0))
+    }
+
+    /// How long its member was held for nobody, when it ends without a session.
+    pub fn wasted(&self, now: Timestamp) -> f64 {
+        self.sandbox.map_or(0.0, |_| now.duration_since(self.created_at).as_secs_f64().max(0.0))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WarmupState {
     Live,
+    /// A session took it up.
     Hit,
+    /// Nobody announced again in time.
     Expired,
     Withdrawn,
+}
+
+impl WarmupState {
+    pub const ALL: [Self; 4] = [Self::Live, Self::Hit, Self::Expired, Self::Withdrawn];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Hit => "hit",
+            Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
 }
 
 /// An exec as the session's log tells it; the output stays in the sandbox until it is fetched.

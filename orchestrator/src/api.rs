@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, options};
 use domain::{Error, Result};
 use sha2::{Digest, Sha256};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -29,6 +29,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::idempotency::Key;
+use crate::warmups::{Grant, is_token};
 
 pub use problem::{ApiError, Payload};
 
@@ -72,8 +73,6 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(catalog::pools))
         .routes(routes!(catalog::pool))
         .routes(routes!(catalog::stats))
-        .routes(routes!(warmups::announce))
-        .routes(routes!(warmups::read, warmups::withdraw))
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::read, sessions::end))
         .routes(routes!(sessions::sync_state, sessions::sync_again))
@@ -100,12 +99,14 @@ fn documented() -> OpenApiRouter<Arc<App>> {
 
 /// The OpenAPI description, from the code.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    documented().split_for_parts().1
+    documented().merge(warmups::routes()).split_for_parts().1
 }
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
-    let (documented, doc) = documented().split_for_parts();
+    let doc = openapi();
+    let (documented, _) = documented().split_for_parts();
+    let (warmups, _) = warmups::routes().split_for_parts();
     let text: Arc<str> = doc.to_json().unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}")).into();
     let keyed = documented
         .route("/metrics", get(catalog::metrics))
@@ -119,6 +120,16 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(catalog::ready))
         .merge(keyed)
+        .merge(
+            warmups
+                // What `cors` answers; without a route of its own the question would not come to it.
+                .route("/v1/warmups", options(|| async { StatusCode::NO_CONTENT }))
+                .route("/v1/warmups/{id}", options(|| async { StatusCode::NO_CONTENT }))
+                .layer(middleware::from_fn_with_state(app.clone(), authenticate))
+                .layer(DefaultBodyLimit::max(MAX_JSON))
+                // Outside: a browser asks whether it may call before it shows its token.
+                .layer(warmups::cors(&app)),
+        )
         .fallback(|request: Request| async move {
             ApiError(Error::not_found(format!(
                 "there is no route {} {}",
@@ -150,28 +161,78 @@ async fn counted(State(app): Hotbed, route: Option<MatchedPath>, request: Reques
     response
 }
 
-/// Every route but health and readiness needs the key.
-async fn authenticate(State(app): Hotbed, headers: HeaderMap, request: Request, next: Next) -> Response {
+/// Who calls.
+#[derive(Debug, Clone)]
+enum Caller {
+    /// Somebody with the API key.
+    Key,
+    /// A web page, with what its token grants: announcing and withdrawing, and nothing else.
+    Page(Grant),
+}
+
+impl Caller {
+    /// What a rate is counted by.
+    fn rate_key(&self) -> String {
+        match self {
+            Self::Key => "key".into(),
+            Self::Page(grant) => format!("page {}", grant.client),
+        }
+    }
+}
+
+/// What a page's token is good for, by the route that was matched.
+fn open_to_pages(method: &Method, route: &str) -> bool {
+    matches!((method.as_str(), route), ("POST", "/v1/warmups") | ("DELETE", "/v1/warmups/{id}"))
+}
+
+/// Every route but health and readiness needs the key; two of the warm-ups' take a page's token as well.
+async fn authenticate(
+    State(app): Hotbed,
+    route: Option<MatchedPath>,
+    headers: HeaderMap,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let shown = headers
         .get(header::AUTHORIZATION)
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.strip_prefix("Bearer "))
         .map(str::trim);
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    match who(&app, shown, request.method(), route) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(detail) => {
+            if shown.is_some() {
+                app.metrics.token_refused("api");
+            }
+            let mut response = problem::respond(StatusCode::UNAUTHORIZED, "unauthorized", &detail);
+            let scheme = header::HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            response
+        }
+    }
+}
+
+/// Who shows this, if it is good for the route; else why not.
+fn who(app: &App, shown: Option<&str>, method: &Method, route: &str) -> std::result::Result<Caller, String> {
     // Hashes of equal length are compared, so the time taken tells nothing of the key.
-    let good = shown.is_some_and(|key| Sha256::digest(key.as_bytes())[..] == app.api_key_hash[..]);
-    if good {
-        return next.run(request).await;
+    let is_key = |key: &str| Sha256::digest(key.as_bytes())[..] == app.api_key_hash[..];
+    match shown {
+        None => {
+            Err("send the API key as `Authorization: Bearer …`; it is in `api.key` in the state directory"
+                .into())
+        }
+        Some(token) if is_token(token) => match app.warmups.grant(token) {
+            Ok(grant) if open_to_pages(method, route) => Ok(Caller::Page(grant)),
+            Ok(_) => Err("this token announces and withdraws warm-ups, and does nothing else".into()),
+            Err(e) => Err(e.to_string()),
+        },
+        Some(key) if is_key(key) => Ok(Caller::Key),
+        Some(_) => Err("this API key is not known here".into()),
     }
-    if shown.is_some() {
-        app.metrics.token_refused("api");
-    }
-    let detail = match shown {
-        None => "send the API key as `Authorization: Bearer …`; it is in `api.key` in the state directory",
-        Some(_) => "this API key is not known here",
-    };
-    let mut response = problem::respond(StatusCode::UNAUTHORIZED, "unauthorized", detail);
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-    response
 }
 
 /// The client's key for a request, bound to route and body.

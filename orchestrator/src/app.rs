@@ -31,7 +31,7 @@ use crate::relay::Relay;
 use crate::repos::Repos;
 use crate::sessions::{self, Session, Sessions};
 use crate::tasks::Tasks;
-use crate::warmups::Warmups;
+use crate::warmups::{self, Warmups};
 use crate::{agent_binary, links};
 
 /// How often records and engine are compared when nothing pokes.
@@ -68,6 +68,7 @@ pub struct Options {
     pub builds: config::BuildSettings,
     /// What all sandboxes together may use.
     pub budget: config::Budget,
+    pub warmups: warmups::Limits,
 }
 
 impl Options {
@@ -83,6 +84,7 @@ impl Options {
             schedules: true,
             builds: config::BuildSettings::default(),
             budget: config::Budget::default(),
+            warmups: warmups::Limits::default(),
         }
     }
 }
@@ -164,12 +166,16 @@ impl App {
             Fleet::new(backend, store.clone(), clock.clone(), metrics.clone(), dial, loaded.sandboxes);
         let idempotency = Idempotency::new(loaded.idempotency, clock.clone());
         let warmups = Warmups::new(
-            fleet.clone(),
-            repos.clone(),
-            port.clone(),
-            store.clone(),
-            clock.clone(),
-            metrics.clone(),
+            warmups::Parts {
+                fleet: fleet.clone(),
+                repos: repos.clone(),
+                mirrors: port.clone(),
+                store: store.clone(),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+                limits: options.warmups,
+                stop: stop.clone(),
+            },
             loaded.warmups,
         );
         let sessions = Sessions::new(
@@ -254,6 +260,7 @@ impl App {
             warn!(error = %e.chain(), "the engine does not answer yet");
         }
         app.sessions.start(events);
+        app.warmups.start();
         app.start_tasks(options.schedules);
         Ok(app)
     }
@@ -432,6 +439,7 @@ impl App {
         self.stop.cancel();
         let quiet = async {
             self.tasks.quiet().await;
+            self.warmups.quiet().await;
             self.sessions.quiet().await;
             self.builds.quiet().await;
             self.fleet.quiet().await;
@@ -447,6 +455,7 @@ impl App {
     pub async fn tear_down(self: &Arc<Self>, keep_bases: bool) -> Result<()> {
         self.stop.cancel();
         self.tasks.quiet().await;
+        self.warmups.quiet().await;
         self.builds.quiet().await;
         self.sessions.quiet().await;
         self.fleet.quiet().await;

@@ -16,6 +16,7 @@ use crate::api::types::{List, PoolView, RepoView, SnapshotView};
 use crate::app::{App, Engine, Options};
 use crate::client::Client;
 use crate::endpoint::Endpoint;
+use crate::warmups::Limits;
 use output::{Out, ago, bytes, short};
 
 /// Ready development environments for background coding agents, self-hosted.
@@ -296,6 +297,7 @@ async fn serve(ctx: &Ctx) -> Result<()> {
     };
     options.builds = settings.builds;
     options.budget = settings.budget;
+    options.warmups = limits(settings);
     let app = App::start(options).await?;
     let endpoint = Endpoint::bind(address).await?;
     tracing::info!(%address, repos = config.repos().len(), "Hotbed is up");
@@ -310,6 +312,11 @@ async fn serve(ctx: &Ctx) -> Result<()> {
     reloading.abort();
     app.shutdown().await;
     Ok(())
+}
+
+fn limits(settings: &config::Settings) -> Limits {
+    let config::WarmupSettings { live, per_second, origins } = settings.warmups.clone();
+    Limits { live: live as usize, per_second, origins }
 }
 
 /// Puts a changed configuration in force, at SIGHUP or when the file changes. A bad one is refused with its lines and
@@ -347,6 +354,7 @@ async fn reload(path: PathBuf, mut present: config::Config, app: std::sync::Arc<
         if diff.needs_restart() {
             tracing::warn!("some of it needs a restart to take effect");
         }
+        app.warmups.set_limits(limits(new.settings()));
         app.reconfigure(new.repos().to_vec(), new.settings().builds);
         app.metrics.set_budget(new.settings().budget);
         present = new;

@@ -7,6 +7,7 @@
 
 mod admission;
 mod environment;
+mod idle;
 mod reconcile;
 
 use std::collections::BTreeMap;
@@ -428,8 +429,17 @@ impl Fleet {
     /// Writes the row and launches.
     pub async fn create(self: &Arc<Self>, spec: &RepoSpec, order: Order) -> Result<Arc<Entry>> {
         let prepared = self.prepare(spec, order);
+        self.write_and_launch(prepared).await
+    }
+
+    async fn write_and_launch(self: &Arc<Self>, prepared: Prepared) -> Result<Arc<Entry>> {
         let entry = prepared.entry.clone();
-        if let Err(e) = self.store.commit(Tx::new().sandbox(&prepared.record)).await {
+        // As it stands under its lock: a session may have taken it already, and its row must not be written over.
+        let receipt = {
+            let record = entry.lock();
+            self.store.submit(Tx::new().sandbox(&record))
+        };
+        if let Err(e) = receipt.await {
             self.forget(prepared);
             return Err(e);
         }
@@ -444,16 +454,9 @@ impl Fleet {
         order: Order,
         warmup: WarmupId,
     ) -> Result<Arc<Entry>> {
-        let mut prepared = self.prepare(spec, order);
-        prepared.record.reserved = Some(warmup);
+        let prepared = self.prepare(spec, order);
         prepared.entry.lock().reserved = Some(warmup);
-        let entry = prepared.entry.clone();
-        if let Err(e) = self.store.commit(Tx::new().sandbox(&prepared.record)).await {
-            self.forget(prepared);
-            return Err(e);
-        }
-        self.launch(prepared);
-        Ok(entry)
+        self.write_and_launch(prepared).await
     }
 
     /// The tree of an unclaimed member has been brought to `commit`.
@@ -555,18 +558,17 @@ impl Fleet {
     /// caller writes the record that comes back.
     pub fn claim_starting(
         &self,
-        repo: &RepoName,
+        held: SandboxId,
         warmup: WarmupId,
         image: ImageId,
         session: SessionId,
     ) -> Option<(Arc<Entry>, Arc<SandboxRecord>)> {
         let mine = |r: &SandboxRecord| {
             r.reserved == Some(warmup)
-                && r.repo == *repo
                 && r.image == Some(image)
                 && matches!(r.state, SandboxState::Creating | SandboxState::Starting)
         };
-        let entry = self.unclaimed_entries().into_iter().find(|e| mine(&e.lock()))?;
+        let entry = self.get(held)?;
         let mut record = entry.lock();
         if !mine(&record) {
             return None;

@@ -105,7 +105,7 @@ impl App {
         for (queue, n) in [("cold_start", self.sessions.cold_waiting()), ("build", self.builds.waiting())] {
             self.metrics.queue_length.get_or_create(&OfQueue { queue }).set(n as i64);
         }
-        self.metrics.warmups_live.set(self.warmups.live() as i64);
+        self.metrics.warmups_live.set(self.warmups.live_count() as i64);
         let [kind] = OUTBOX_KINDS;
         let (n, oldest) = self.pulls.pending();
         let age = oldest.map_or(0.0, |at| now.duration_since(at).as_secs_f64());

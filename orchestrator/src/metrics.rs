@@ -12,7 +12,7 @@ use catalogue::{Book, Described, Histograms, Values, labels};
 use domain::ports::CaptureKind;
 use domain::{
     BuildState, EndReason, ErrorKind, Launch, Phase, RepoName, SandboxRecord, SandboxState, SessionRecord,
-    SessionState, SnapshotKind, SyncPhase,
+    SessionState, SnapshotKind, SyncPhase, WarmupRecord, WarmupState,
 };
 use jiff::Timestamp;
 use pool::MissReason;
@@ -143,6 +143,8 @@ pub struct Metrics {
     git_fetches: Counter,
     warmups: Family<RepoOutcome, Counter>,
     pub warmups_live: Gauge,
+    warmup_saved_seconds: Family<OfRepo, FloatCounter>,
+    warmup_wasted_seconds: Family<OfRepo, FloatCounter>,
     session_starts: Family<RepoLaunch, Counter>,
     session_claim: Histograms<OfLaunch>,
     session_ready: Histograms<OfLaunch>,
@@ -254,6 +256,16 @@ impl Metrics {
                 [Values::Words(WARMUP_OUTCOMES.to_vec())],
             ),
             warmups_live: b.one("warmups_live", "Warm-ups that are live"),
+            warmup_saved_seconds: b.family(
+                "warmup_saved_seconds",
+                "Preparation that was done before the session came",
+                [],
+            ),
+            warmup_wasted_seconds: b.family(
+                "warmup_wasted_seconds",
+                "Time that members were held for a session that never came",
+                [],
+            ),
             session_starts: b.family("session_starts", "Sessions started, by launch", [launches()]),
             session_claim: b.histograms(
                 "session_claim_seconds",
@@ -490,9 +502,16 @@ impl Metrics {
         self.pool_idle_seconds.get_or_create(&OfRepo { repo: repo.to_string() }).inc_by(seconds);
     }
 
-    /// `outcome` is `hit`, `expired` or `withdrawn`.
-    pub fn warmup_ended(&self, repo: &RepoName, outcome: &'static str) {
-        self.warmups.get_or_create(&RepoOutcome { repo: repo.to_string(), outcome }).inc();
+    /// It is over, and its state says how.
+    pub fn warmup_ended(&self, record: &WarmupRecord, now: Timestamp) {
+        let repo = record.repo.to_string();
+        let outcome = record.state.as_str();
+        self.warmups.get_or_create(&RepoOutcome { repo: repo.clone(), outcome }).inc();
+        let (seconds, of) = match record.state {
+            WarmupState::Hit => (record.saved(now), &self.warmup_saved_seconds),
+            _ => (record.wasted(now), &self.warmup_wasted_seconds),
+        };
+        of.get_or_create(&OfRepo { repo }).inc_by(seconds);
     }
 
     pub fn build_ended(&self, repo: &RepoName, state: BuildState) {
@@ -589,6 +608,9 @@ impl Metrics {
         let _ = self.image_missed_ticks.get_or_create(&OfRepo { repo: name() });
         for outcome in WARMUP_OUTCOMES {
             let _ = self.warmups.get_or_create(&RepoOutcome { repo: name(), outcome });
+        }
+        for seconds in [&self.warmup_saved_seconds, &self.warmup_wasted_seconds] {
+            let _ = seconds.get_or_create(&OfRepo { repo: name() });
         }
     }
 

@@ -1,30 +1,84 @@
 //! Warm-ups: a keystroke reserves a member and brings it to the wanted branch while the user types. Nothing
-//! personal goes into it (F56). The handler writes one row and answers; everything else happens behind.
+//! personal goes into it (F56). The handler writes one row for a new warm-up and none for a repeat, which only moves
+//! the expiry; everything else happens behind.
+//!
+//! Renewal, claim and end of one warm-up meet under one lock, and their rows are submitted under it or after it in
+//! that order: a warm-up that has ended is never renewed, and one that was renewed in time does not end (F34).
 
-use std::sync::Arc;
-use std::time::Duration;
+mod prepare;
+mod rate;
+mod token;
+
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 use domain::ports::Mirrors;
-use domain::wire::{SyncMode, SyncRequest};
 use domain::{
-    Branch, Error, Purpose, RepoName, RepoSpec, Result, SandboxId, SharedClock, WarmupId, WarmupRecord,
+    Branch, Error, RepoName, RepoSpec, Result, SandboxId, SandboxState, SharedClock, WarmupId, WarmupRecord,
     WarmupState,
 };
-use pool::Want;
-use store::{Store, Tx};
+use jiff::{SignedDuration, Timestamp};
+use store::{Receipt, Store, Tx};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::warn;
 
-use crate::fleet::{Fleet, Order, after};
+use crate::fleet::{Fleet, after};
 use crate::metrics::Metrics;
 use crate::repos::Repos;
 
-/// Live warm-ups at a time: they have a budget of their own (F56).
-const MAX_LIVE: usize = 64;
-/// Bringing a reserved member to the branch may take this long.
-const SYNC_LIMIT: Duration = Duration::from_secs(60);
+pub use rate::Rate;
+pub use token::{Grant, TokenError, is_token};
+
+/// What the operator allows; from the configuration, and changed with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Live warm-ups at a time: they have a budget of their own (F56).
+    pub live: usize,
+    /// Announcements a second, of one API key or one browser's token.
+    pub per_second: u32,
+    /// The origins of web pages that may announce from a browser.
+    pub origins: Vec<String>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { live: 64, per_second: 2000, origins: Vec::new() }
+    }
+}
+
+/// How long warm-ups that are over are kept, and seconds between two looks for older ones.
+const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+const PRUNE_EVERY: i64 = 3600;
+/// Times that a member which went away is replaced by another.
+const REPLACEMENTS: u32 = 3;
+
+/// One live warm-up.
+#[derive(Debug)]
+struct Warm {
+    record: WarmupRecord,
+    /// The row is behind the record.
+    unwritten: bool,
+    work: Work,
+    replaced: u32,
+}
+
+impl Warm {
+    fn new(record: WarmupRecord) -> Self {
+        Self { record, unwritten: false, work: Work::Idle, replaced: 0 }
+    }
+}
+
+/// Whether somebody is preparing its member: one at a time, whatever is typed meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Idle,
+    Busy,
+    /// What is wanted has changed since it began.
+    BusyAgain,
+}
 
 pub struct Warmups {
     fleet: Arc<Fleet>,
@@ -33,9 +87,16 @@ pub struct Warmups {
     store: Store,
     clock: SharedClock,
     metrics: Arc<Metrics>,
-    live: DashMap<WarmupId, WarmupRecord>,
+    limits: RwLock<Limits>,
+    rate: Rate,
+    live: DashMap<WarmupId, Warm>,
+    /// As long as `live`, and exact under a storm of announcements.
+    places: AtomicUsize,
     by_client: DashMap<(String, RepoName), WarmupId>,
+    /// Unix seconds.
+    next_prune: AtomicI64,
     tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl std::fmt::Debug for Warmups {
@@ -44,20 +105,25 @@ impl std::fmt::Debug for Warmups {
     }
 }
 
+/// What warm-ups stand on.
+pub struct Parts {
+    pub fleet: Arc<Fleet>,
+    pub repos: Arc<Repos>,
+    pub mirrors: Arc<dyn Mirrors>,
+    pub store: Store,
+    pub clock: SharedClock,
+    pub metrics: Arc<Metrics>,
+    pub limits: Limits,
+    pub stop: CancellationToken,
+}
+
 impl Warmups {
-    pub fn new(
-        fleet: Arc<Fleet>,
-        repos: Arc<Repos>,
-        mirrors: Arc<dyn Mirrors>,
-        store: Store,
-        clock: SharedClock,
-        metrics: Arc<Metrics>,
-        loaded: Vec<WarmupRecord>,
-    ) -> Arc<Self> {
+    pub fn new(parts: Parts, loaded: Vec<WarmupRecord>) -> Arc<Self> {
+        let Parts { fleet, repos, mirrors, store, clock, metrics, limits, stop } = parts;
         let (live, by_client) = (DashMap::new(), DashMap::new());
         for record in loaded {
             by_client.insert((record.client.clone(), record.repo.clone()), record.id);
-            live.insert(record.id, record);
+            live.insert(record.id, Warm::new(record));
         }
         Arc::new(Self {
             fleet,
@@ -66,10 +132,79 @@ impl Warmups {
             store,
             clock,
             metrics,
+            rate: Rate::new(limits.per_second),
+            limits: RwLock::new(limits),
+            places: AtomicUsize::new(live.len()),
             live,
             by_client,
+            next_prune: AtomicI64::new(0),
             tasks: TaskTracker::new(),
+            stop,
         })
+    }
+
+    /// Takes up the preparation of what an earlier process left, and follows the images: what becomes current is
+    /// what a warm-up's session will be given (F2).
+    pub fn start(self: &Arc<Self>) {
+        let me = self.clone();
+        let mut promoted = self.repos.promoted.subscribe();
+        self.tasks.spawn(async move {
+            loop {
+                for id in me.ids(|_| true) {
+                    me.prepare(id);
+                }
+                tokio::select! {
+                    () = me.stop.cancelled() => return,
+                    changed = promoted.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts new limits in force. What is live stays live.
+    pub fn set_limits(&self, limits: Limits) {
+        self.rate.set(limits.per_second);
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    /// Whether pages of this origin may announce.
+    pub fn allows_origin(&self, origin: &str) -> bool {
+        self.limits.read().unwrap_or_else(PoisonError::into_inner).origins.iter().any(|o| o == origin)
+    }
+
+    /// A token that a page may hold.
+    pub fn issue(&self, grant: &Grant) -> Result<String> {
+        token::issue(&self.store.secret(), grant)
+    }
+
+    /// What a token lets its bearer do.
+    pub fn grant(&self, token: &str) -> Result<Grant, TokenError> {
+        token::read(&self.store.secret(), token, self.clock.now())
+    }
+
+    pub fn rate(&self) -> &Rate {
+        &self.rate
+    }
+
+    /// One that is live and announced again: only its expiry moves, and its branch where that is another. `None` where
+    /// there is none to renew; then [`Warmups::announce`] makes one.
+    ///
+    /// Errors: `NotFound` (repo).
+    pub fn repeat(
+        self: &Arc<Self>,
+        repo: &RepoName,
+        branch: Option<&Branch>,
+        client: &str,
+    ) -> Result<Option<WarmupRecord>> {
+        let spec = self.repos.spec(repo)?;
+        let Some(id) = self.by_client.get(&(client.to_owned(), repo.clone())).map(|id| *id) else {
+            return Ok(None);
+        };
+        Ok(self.renew_and_follow(id, &spec, branch.unwrap_or(&spec.branch)))
     }
 
     /// Announces a session. The same client and repo again only move the expiry; another branch re-syncs the same
@@ -85,66 +220,105 @@ impl Warmups {
         let spec = self.repos.spec(repo)?;
         let now = self.clock.now();
         let branch = branch.unwrap_or_else(|| spec.branch.clone());
-        let expires_at = after(now, spec.pool.warmup_ttl);
-        // One look-up decides, under its lock: a thousand keystrokes at once make one warm-up (F55).
-        let slot = self.by_client.entry((client.to_owned(), repo.clone()));
-        let known = match &slot {
-            Slot::Occupied(slot) => self.live.get_mut(slot.get()),
-            Slot::Vacant(_) => None,
+        let (record, receipt, stale) = {
+            // One look-up decides, under its lock: a thousand keystrokes at once make one warm-up (F55).
+            let slot = self.by_client.entry((client.to_owned(), repo.clone()));
+            if let Slot::Occupied(slot) = &slot
+                && let Some(record) = self.renew_and_follow(*slot.get(), &spec, &branch)
+            {
+                return Ok(record);
+            }
+            self.take_place()?;
+            let record = WarmupRecord {
+                id: WarmupId::new(),
+                repo: repo.clone(),
+                client: client.to_owned(),
+                branch,
+                sandbox: None,
+                state: WarmupState::Live,
+                created_at: now,
+                expires_at: after(now, spec.pool.warmup_ttl),
+                preparing_since: Some(now),
+                prepared_at: None,
+                ended_at: None,
+            };
+            let receipt = self.store.submit(Tx::new().warmup(&record));
+            self.live.insert(record.id, Warm::new(record.clone()));
+            let stale = match slot {
+                Slot::Occupied(mut slot) => Some(slot.insert(record.id)),
+                Slot::Vacant(slot) => {
+                    slot.insert(record.id);
+                    None
+                }
+            };
+            (record, receipt, stale)
         };
-        if let Some(mut record) = known {
-            record.expires_at = expires_at;
-            let moved = record.branch != branch;
-            record.branch = branch;
-            let copy = record.clone();
-            drop(record);
-            drop(slot);
-            if moved {
-                let receipt = self.store.submit(Tx::new().warmup(&copy));
-                receipt.await?;
-                self.prepare(spec, copy.clone());
-            }
-            return Ok(copy);
+        if let Some(stale) = stale {
+            // Past its time, and nobody had looked yet.
+            self.end(stale, WarmupState::Expired, |_| true).await?;
         }
-        if self.live.len() >= MAX_LIVE {
-            return Err(Error::exhausted(format!("{MAX_LIVE} warm-ups are live already")));
+        if let Err(e) = receipt.await {
+            self.remove_if(record.id, |_| true);
+            return Err(e);
         }
-        let record = WarmupRecord {
-            id: WarmupId::new(),
-            repo: repo.clone(),
-            client: client.to_owned(),
-            branch,
-            sandbox: None,
-            state: WarmupState::Live,
-            created_at: now,
-            expires_at,
-        };
-        self.live.insert(record.id, record.clone());
-        match slot {
-            Slot::Occupied(mut slot) => {
-                slot.insert(record.id);
-            }
-            Slot::Vacant(slot) => {
-                slot.insert(record.id);
-            }
-        }
-        self.store.submit(Tx::new().warmup(&record)).await?;
-        self.prepare(spec, record.clone());
+        self.prepare(record.id);
         Ok(record)
     }
 
-    /// How many are live.
-    pub fn live(&self) -> usize {
-        self.live.len()
+    /// Moves the expiry of one that is live, and has its member follow where the branch is another. What is past its
+    /// time has ended, whether or not anybody has looked since (F34).
+    fn renew_and_follow(
+        self: &Arc<Self>,
+        id: WarmupId,
+        spec: &RepoSpec,
+        branch: &Branch,
+    ) -> Option<WarmupRecord> {
+        let now = self.clock.now();
+        let (record, moved) = {
+            let mut warm = self.live.get_mut(&id).filter(|w| w.record.expires_at > now)?;
+            let moved = warm.record.branch != *branch;
+            if moved {
+                warm.record.branch = branch.clone();
+                warm.record.begin(now);
+            }
+            warm.record.expires_at = after(now, spec.pool.warmup_ttl).max(warm.record.expires_at);
+            warm.unwritten = true;
+            (warm.record.clone(), moved)
+        };
+        if moved {
+            self.prepare(id);
+        }
+        Some(record)
     }
 
+    fn take_place(&self) -> Result<()> {
+        let limit = self.limits.read().unwrap_or_else(PoisonError::into_inner).live;
+        let free = |n: usize| (n < limit).then_some(n + 1);
+        match self.places.fetch_update(Ordering::AcqRel, Ordering::Acquire, free) {
+            Ok(_) => Ok(()),
+            Err(n) => {
+                Err(Error::exhausted(format!("{n} warm-ups are live already, `warmups.live` is {limit}")))
+            }
+        }
+    }
+
+    /// Live ones only; looking prolongs nothing.
     pub fn get(&self, id: WarmupId) -> Option<WarmupRecord> {
-        self.live.get(&id).map(|r| r.clone())
+        self.live.get(&id).map(|w| w.record.clone())
+    }
+
+    /// The member that is held for a warm-up of this repo, ready or on its way.
+    pub fn member(&self, id: WarmupId, repo: &RepoName) -> Option<SandboxId> {
+        self.live.get(&id).filter(|w| w.record.repo == *repo)?.record.sandbox
+    }
+
+    pub fn live_count(&self) -> usize {
+        self.places.load(Ordering::Relaxed)
     }
 
     /// The client changed its mind; what was reserved goes back to the pool untouched.
     pub async fn withdraw(&self, id: WarmupId) -> Result<WarmupRecord> {
-        self.end(id, WarmupState::Withdrawn)
+        self.end(id, WarmupState::Withdrawn, |_| true)
             .await?
             .ok_or_else(|| Error::not_found(format!("there is no live warm-up {id}")))
     }
@@ -152,12 +326,8 @@ impl Warmups {
     /// A session of its repo took it, with the sandbox `claimed`. Memory only; the caller writes the row that comes
     /// back.
     pub fn hit(self: &Arc<Self>, id: WarmupId, repo: &RepoName, claimed: SandboxId) -> Option<WarmupRecord> {
-        if self.live.get(&id)?.repo != *repo {
-            return None;
-        }
-        let mut record = self.take(id)?;
-        record.state = WarmupState::Hit;
-        self.metrics.warmup_ended(&record.repo, "hit");
+        let mut record = self.remove_if(id, |r| r.repo == *repo)?;
+        self.close(&mut record, WarmupState::Hit);
         self.fleet.shelf().release(id);
         // What it held and the session did not take, because it was still starting, is the pool's again.
         if let Some(held) = record.sandbox.filter(|held| *held != claimed) {
@@ -171,35 +341,103 @@ impl Warmups {
         Some(record)
     }
 
-    /// Ends what nobody announced again in time (F55).
-    pub async fn expire(&self) {
+    /// Once a second: writes what repeats have moved, and ends what nobody announced again in time (F55).
+    pub async fn expire(self: &Arc<Self>) {
+        self.replace_lost();
+        self.write_renewals().await;
         let now = self.clock.now();
-        let over: Vec<_> = self.live.iter().filter(|r| r.expires_at <= now).map(|r| r.id).collect();
-        for id in over {
-            if let Err(e) = self.end(id, WarmupState::Expired).await {
+        for id in self.ids(|r| r.expires_at <= now) {
+            // Looked at again under the lock: a keystroke may have come in between (F34).
+            if let Err(e) = self.end(id, WarmupState::Expired, |r| r.expires_at <= now).await {
                 warn!(warmup = %id, error = %e.chain(), "could not end a warm-up");
             }
         }
+        self.rate.forget_idle();
         self.free_forgotten().await;
+        self.prune(now).await;
+    }
+
+    /// What is over is kept for a week, for whoever asks what warm-ups are worth.
+    async fn prune(&self, now: Timestamp) {
+        if now.as_second() < self.next_prune.load(Ordering::Relaxed) {
+            return;
+        }
+        self.next_prune.store(now.as_second() + PRUNE_EVERY, Ordering::Relaxed);
+        let before = now.checked_sub(KEPT).unwrap_or(Timestamp::MIN);
+        if let Err(e) = self.store.commit(Tx::new().remove_old_warmups(before)).await {
+            warn!(error = %e.chain(), "could not remove old warm-ups");
+        }
+    }
+
+    fn ids(&self, wanted: impl Fn(&WarmupRecord) -> bool) -> Vec<WarmupId> {
+        self.live.iter().filter(|w| wanted(&w.record)).map(|w| w.record.id).collect()
+    }
+
+    /// Looks for another member where the one that was held is gone.
+    fn replace_lost(self: &Arc<Self>) {
+        let there = |id: SandboxId| {
+            self.fleet.get(id).is_some_and(|e| {
+                matches!(e.state(), SandboxState::Creating | SandboxState::Starting | SandboxState::Warm)
+            })
+        };
+        for id in self.ids(|r| r.sandbox.is_some_and(|s| !there(s))) {
+            let lost = |w: &mut Warm| {
+                w.replaced += u32::from(w.work == Work::Idle);
+                w.work == Work::Idle && w.replaced <= REPLACEMENTS
+            };
+            if self.live.get_mut(&id).is_some_and(|mut w| lost(&mut w)) {
+                self.prepare(id);
+            }
+        }
+    }
+
+    /// Each row is submitted under its warm-up's lock, so that it can't come after the row of its end. The writer
+    /// puts them into one transaction.
+    async fn write_renewals(&self) {
+        let submit = |mut warm: dashmap::mapref::multiple::RefMutMulti<'_, WarmupId, Warm>| {
+            let behind = std::mem::take(&mut warm.unwritten);
+            behind.then(|| (warm.record.id, self.store.submit(Tx::new().warmup(&warm.record))))
+        };
+        let submitted: Vec<(WarmupId, Receipt)> = self.live.iter_mut().filter_map(submit).collect();
+        for (id, receipt) in submitted {
+            if let Err(e) = receipt.await {
+                warn!(warmup = %id, error = %e.chain(), "could not write a renewed warm-up; it is tried again");
+                if let Some(mut warm) = self.live.get_mut(&id) {
+                    warm.unwritten = true;
+                }
+            }
+        }
     }
 
     /// Members that are held for a warm-up that has ended: it took another one, or the process died in between.
     async fn free_forgotten(&self) {
-        for record in self.fleet.unclaimed() {
-            let Some(warmup) = record.reserved.filter(|w| !self.live.contains_key(w)) else { continue };
-            self.fleet.shelf().release(warmup);
-            if let Err(e) = self.free(record.id, warmup).await {
-                warn!(%warmup, sandbox = %record.id, error = %e.chain(), "could not free a member");
+        let fleet = self.fleet.clone();
+        // Thousands of members take a millisecond to look at, which the threads that answer claims don't have.
+        let reserved = tokio::task::spawn_blocking(move || {
+            let held = fleet.unclaimed().into_iter().filter_map(|r| Some((r.id, r.reserved?)));
+            held.collect::<Vec<_>>()
+        });
+        for (sandbox, warmup) in reserved.await.unwrap_or_default() {
+            let is_its = |w: &Warm| w.record.sandbox == Some(sandbox) || w.work != Work::Idle;
+            if self.live.get(&warmup).is_some_and(|w| is_its(&w)) {
+                continue;
+            }
+            if let Err(e) = self.free(sandbox, warmup).await {
+                warn!(%warmup, %sandbox, error = %e.chain(), "could not free a member");
             }
             self.fleet.pool_poke.notify_one();
         }
     }
 
-    async fn end(&self, id: WarmupId, state: WarmupState) -> Result<Option<WarmupRecord>> {
-        let Some(mut record) = self.take(id) else { return Ok(None) };
-        record.state = state;
-        let outcome = if state == WarmupState::Expired { "expired" } else { "withdrawn" };
-        self.metrics.warmup_ended(&record.repo, outcome);
+    async fn end(
+        &self,
+        id: WarmupId,
+        state: WarmupState,
+        due: impl FnOnce(&WarmupRecord) -> bool,
+    ) -> Result<Option<WarmupRecord>> {
+        let Some(mut record) = self.remove_if(id, due) else { return Ok(None) };
+        self.close(&mut record, state);
+        let receipt = self.store.submit(Tx::new().warmup(&record));
         for sandbox in self.fleet.shelf().release(id) {
             self.free(sandbox, id).await?;
         }
@@ -207,8 +445,16 @@ impl Warmups {
             self.free(sandbox, id).await?;
         }
         self.fleet.pool_poke.notify_one();
-        self.store.submit(Tx::new().warmup(&record)).await?;
+        receipt.await?;
         Ok(Some(record))
+    }
+
+    /// Its end, in the record and in the counts.
+    fn close(&self, record: &mut WarmupRecord, state: WarmupState) {
+        let now = self.clock.now();
+        record.state = state;
+        record.ended_at = Some(now);
+        self.metrics.warmup_ended(record, now);
     }
 
     async fn free(&self, sandbox: SandboxId, warmup: WarmupId) -> Result<()> {
@@ -216,85 +462,24 @@ impl Warmups {
             Some(entry) if entry.record().reserved == Some(warmup) => {
                 self.fleet.set_reserved(&entry, None).await?;
                 // Its agent may have joined in between, with the record as it was.
-                self.fleet.shelf().release(warmup);
+                self.fleet.shelf().release_member(sandbox, warmup);
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    fn take(&self, id: WarmupId) -> Option<WarmupRecord> {
-        let (_, record) = self.live.remove(&id)?;
+    /// Waits for what is being prepared to stop; it does when the stop token is cancelled.
+    pub async fn quiet(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn remove_if(&self, id: WarmupId, due: impl FnOnce(&WarmupRecord) -> bool) -> Option<WarmupRecord> {
+        let (_, warm) = self.live.remove_if(&id, |_, w| due(&w.record))?;
+        self.places.fetch_sub(1, Ordering::AcqRel);
+        let record = warm.record;
         self.by_client.remove_if(&(record.client.clone(), record.repo.clone()), |_, of| *of == id);
         Some(record)
-    }
-
-    /// Reserves a member, or starts one, and syncs it to the branch. In the background.
-    fn prepare(self: &Arc<Self>, spec: Arc<RepoSpec>, record: WarmupRecord) {
-        let me = self.clone();
-        self.tasks.spawn(async move {
-            let id = record.id;
-            if let Err(e) = me.prepare_now(&spec, record).await {
-                debug!(warmup = %id, error = %e.chain(), "a warm-up could not be prepared");
-            }
-        });
-    }
-
-    async fn prepare_now(self: &Arc<Self>, spec: &RepoSpec, warmup: WarmupRecord) -> Result<()> {
-        let Some(image) = self.repos.current_image(&spec.name) else { return Ok(()) };
-        let allowed = [image.id];
-        let want = Want {
-            repo: &spec.name,
-            allowed: &allowed,
-            warmup: Some(warmup.id),
-            tip: None,
-            now: self.clock.now(),
-            min_remaining_life: Duration::from_secs(60) + spec.pool.warmup_ttl,
-            member_max_age: spec.pool.member_max_age,
-        };
-        let entry = match self.fleet.shelf().reserve(warmup.id, &want) {
-            Ok(id) => self.fleet.get(id).ok_or_else(|| Error::gone(format!("sandbox {id} has ended")))?,
-            Err(_) if warmup.sandbox.is_some() => return Ok(()),
-            Err(_) => {
-                let order = Order::of_image(&image, Purpose::Pool, self.repos.trust_env(&spec.name));
-                self.fleet.create_reserved(spec, order, warmup.id).await?
-            }
-        };
-        match self.live.get_mut(&warmup.id) {
-            Some(mut live) => live.sandbox = Some(entry.id),
-            None => {
-                // It ended while we looked: nobody holds the member any more.
-                self.fleet.shelf().release(warmup.id);
-                return self.free(entry.id, warmup.id).await;
-            }
-        }
-        if entry.record().reserved != Some(warmup.id) {
-            self.fleet.set_reserved(&entry, Some(warmup.id)).await?;
-        }
-        self.fleet.pool_poke.notify_one();
-        let link = entry.wait_link(crate::fleet::START_DEADLINE).await?;
-        self.mirrors.refresh(&spec.name).await?;
-        let Some(tip) = self.mirrors.tip(&spec.name, &warmup.branch).await? else { return Ok(()) };
-        if entry.record().commit.as_ref() == Some(&tip) || entry.session().is_some() {
-            return Ok(());
-        }
-        let request = SyncRequest {
-            mode: SyncMode::Reset,
-            repo: spec.name.to_string(),
-            base: warmup.branch.clone(),
-            branch: warmup.branch.clone(),
-            commit: tip.clone(),
-            timeout_ms: SYNC_LIMIT.as_millis() as u64,
-            open_gate: false,
-            session: None,
-        };
-        let report = link.sync(&request).await?;
-        // While the user types: at the claim nothing of it is left to do.
-        if let Some(note) = entry.note() {
-            let mut note = (*note).clone();
-            image_builder::update_tree(&*link, &mut note, &report.head, &crate::fleet::Silent).await?;
-            entry.set_note(Some(note));
-        }
-        self.fleet.set_commit(&entry, report.head).await
     }
 }

@@ -124,6 +124,16 @@ impl Shelf {
         self.lock().release(warmup, None)
     }
 
+    /// Frees one member, where it is held for this warm-up.
+    pub fn release_member(&self, id: SandboxId, warmup: WarmupId) -> bool {
+        let mut inner = self.lock();
+        let held = inner.members.get(&id).is_some_and(|m| m.place == Place::Reserved(warmup));
+        if held {
+            inner.move_to(id, Place::Free);
+        }
+        held
+    }
+
     /// Asks for a member before it is retired. True: no claim can get it any more, retire it. False: it was
     /// claimed, or reserved since the plan was made; leave it (F4). Asked again for the same it is true again.
     pub fn withdraw(&self, id: SandboxId, why: RetireReason) -> bool {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use domain::{
     BuildId, BuildRecord, CadenceRecord, ImageId, ImageRecord, InstanceId, PullRequestId, PullRequestRecord,
     RepoName, Result, SandboxId, SandboxRecord, SessionId, SessionRecord, SessionState, SharedClock,
-    SnapshotId, SnapshotRecord, WarmupId, WarmupRecord,
+    SnapshotId, SnapshotRecord, WarmupId, WarmupRecord, WarmupState,
 };
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -232,6 +232,16 @@ impl Store {
                 return Ok(all);
             }
         }
+    }
+
+    pub async fn warmups(
+        &self,
+        repo: Option<&RepoName>,
+        state: Option<WarmupState>,
+        page: Page,
+    ) -> Result<Paged<WarmupRecord>> {
+        let wanted = vec![("repo", repo.map(ToString::to_string)), ("state", state.map(word))];
+        self.page(wanted, "", page).await
     }
 
     pub async fn pull_requests(

@@ -6,6 +6,7 @@ use domain::{
     RepoName, Result, SandboxId, SandboxRecord, SessionId, SessionRecord, SnapshotId, SnapshotRecord,
     WarmupId, WarmupRecord,
 };
+use jiff::Timestamp;
 use rusqlite::types::Value;
 
 use crate::rows::{Idempotency, Row};
@@ -109,6 +110,19 @@ impl Tx {
         let params = vec![Value::Text(name.to_owned())];
         self.push(Op { table: "sealed", id: name.to_owned(), sql: SEALED_REMOVE, params, last: false });
         self.durable()
+    }
+
+    /// Removes warm-ups that are over and were made before this moment.
+    pub fn remove_old_warmups(mut self, before: Timestamp) -> Self {
+        let params = vec![Value::Integer(before.as_microsecond())];
+        self.push(Op {
+            table: "warmups",
+            id: "old ones".into(),
+            sql: "DELETE FROM warmups WHERE state <> 'live' AND created_at < ?1",
+            params,
+            last: false,
+        });
+        self
     }
 
     /// Asks that it survives a loss of power, and not only a crash of the process. Kinds that always must (ADR

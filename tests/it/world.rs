@@ -678,6 +678,18 @@ impl World {
         log.lines().filter_map(|l| l.strip_prefix("event:")).map(|l| l.trim().to_owned()).collect()
     }
 
+    /// The series of a metric: labels and value.
+    pub fn metric(&self, name: &str) -> Vec<(String, f64)> {
+        self.app().measure();
+        let text = self.app().metrics.encode();
+        let series = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = rest.rsplit_once(' ')?;
+            (labels.is_empty() || labels.starts_with('{')).then(|| (labels.to_owned(), value.parse().ok()))
+        };
+        text.lines().filter_map(series).filter_map(|(labels, value)| Some((labels, value?))).collect()
+    }
+
     /// Members of a repo that wait unclaimed and ready.
     pub fn warm(&self, repo: &RepoName) -> usize {
         self.app().fleet.shelf().counts(repo).free

@@ -155,6 +155,29 @@ impl fmt::Display for HttpUrl {
     }
 }
 
+/// Where web pages come from, exactly as a browser says it in its `Origin` header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin(pub String);
+
+impl Text for Origin {
+    const EXPECTED: &'static str = "an origin such as `https://ui.example.com`, with a port where it has one";
+
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let HttpUrl(url) = HttpUrl::parse(text).map_err(|_| not(text, "an origin"))?;
+        let (_, host) = url.split_once("://").ok_or_else(|| not(text, "an origin"))?;
+        if host.contains('/') {
+            return Err(not(text, "an origin").help("an origin has no path"));
+        }
+        Ok(Self(url.to_ascii_lowercase()))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Whether something in an address may be a password or a token. Looked at before anything else, since every other
 /// refusal shows the address.
 fn holds_credentials(text: &str) -> bool {
@@ -286,6 +309,7 @@ text_values! {
     ListenAddress, "address", "string";
     GitUrl, "git-url", "string";
     HttpUrl, "http-url", "string";
+    Origin, "origin", "string";
     DockerHost, "engine-address", "string";
     HostPattern, "host-pattern", "string";
 }
@@ -384,6 +408,9 @@ mod tests {
     fn services_engines_hosts() {
         assert_eq!(HttpUrl::parse("https://ghe.example/api/v3/").unwrap().0, "https://ghe.example/api/v3");
         assert!(HttpUrl::parse("ghe.example").is_err());
+        assert_eq!(Origin::parse("https://UI.example:8443/").unwrap().0, "https://ui.example:8443");
+        assert!(Origin::parse("https://ui.example/app").is_err());
+        assert!(Origin::parse("*").is_err());
         assert!(
             DockerHost::parse("unix:///var/run/docker.sock").is_ok()
                 && DockerHost::parse("tcp://10.0.0.1:2375").is_ok()

@@ -353,6 +353,9 @@ pub struct WarmupView {
     pub reserved: bool,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
+    /// When the member that it holds was ready and at the tip of the branch; null while that is being seen to.
+    pub prepared_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
 }
 
 impl From<&WarmupRecord> for WarmupView {
@@ -366,8 +369,27 @@ impl From<&WarmupRecord> for WarmupView {
             reserved: r.sandbox.is_some(),
             created_at: r.created_at,
             expires_at: r.expires_at,
+            prepared_at: r.prepared_at,
+            ended_at: r.ended_at,
         }
     }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewWarmupToken {
+    /// Whose warm-ups it is for: what the page will send as `client`.
+    pub client: String,
+    /// Of which repo; of any when not given.
+    pub repo: Option<String>,
+    /// How long it is good, at most a day; an hour when not given.
+    pub seconds: Option<u64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct WarmupToken {
+    pub token: String,
+    pub expires_at: Timestamp,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

@@ -1,28 +1,124 @@
-//! Warm-ups: what a web UI calls at the first keystroke.
+//! Warm-ups: what a web UI calls at the first keystroke. A page in a browser calls with a token of its own, from an
+//! origin that the configuration names.
 
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use domain::{Error, WarmupId};
+use axum::{Extension, Json};
+use domain::{Error, Result, WarmupId, WarmupState};
+use serde::Deserialize;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::types::{Announce, WarmupView};
-use super::{ApiResult, Hotbed, Payload, detached, parse};
+use super::types::{Announce, List, NewWarmupToken, WarmupToken, WarmupView};
+use super::{ApiResult, Caller, Hotbed, Payload, detached, parse, problem};
+use crate::app::App;
+use crate::fleet::after;
+use crate::warmups::Grant;
+
+/// A page's token is good for this long unless it asks for less.
+const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+const LONGEST_TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(announce, list))
+        .routes(routes!(read, withdraw))
+        .routes(routes!(token))
+}
+
+/// What lets pages of the configured origins call these routes, as the configuration is at that moment.
+pub fn cors(app: &Arc<App>) -> CorsLayer {
+    let warmups = Arc::downgrade(&app.warmups);
+    let allowed = move |origin: &HeaderValue, _: &axum::http::request::Parts| {
+        let warmups = warmups.upgrade();
+        warmups.is_some_and(|w| origin.to_str().is_ok_and(|origin| w.allows_origin(origin)))
+    };
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(allowed))
+        .allow_methods([Method::POST, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .expose_headers([header::RETRY_AFTER])
+        .max_age(Duration::from_secs(600))
+}
 
 /// Announce a session. The same client and repo again move the expiry and make nothing new.
-#[utoipa::path(post, path = "/v1/warmups", tag = "warmups", request_body = Announce, responses((status = 202, body = WarmupView)))]
-pub async fn announce(State(app): Hotbed, body: Payload<Announce>) -> ApiResult<Response> {
-    let Announce { repo, branch, client } = body.value;
-    if client.is_empty() || client.len() > 200 {
-        return Err(Error::invalid("`client` is empty or longer than 200 characters").into());
+#[utoipa::path(post, path = "/v1/warmups", tag = "warmups", request_body = Announce,
+    responses((status = 202, body = WarmupView), (status = 429, description = "this key announces too often")))]
+pub async fn announce(
+    State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
+    body: Payload<Announce>,
+) -> ApiResult<Response> {
+    if let Err(wait) = app.warmups.rate().check(&caller.rate_key()) {
+        return Ok(too_often(wait));
     }
+    let Announce { repo, branch, client } = body.value;
+    check_client(&client)?;
     let repo = parse("repo", &repo)?;
     let branch = branch.map(|b| parse("branch", &b)).transpose()?;
-    let record = detached(async move { app.warmups.announce(&repo, branch, &client).await }).await?;
+    if let Caller::Page(grant) = &caller
+        && !grant.covers(&client, &repo)
+    {
+        return Err(Error::invalid("this token is for another `client` or another `repo`").into());
+    }
+    let record = match app.warmups.repeat(&repo, branch.as_ref(), &client)? {
+        Some(record) => record,
+        None => detached(async move { app.warmups.announce(&repo, branch, &client).await }).await?,
+    };
     Ok((StatusCode::ACCEPTED, Json(WarmupView::from(&record))).into_response())
 }
 
-/// A warm-up, live or over.
+fn check_client(client: &str) -> Result<()> {
+    if client.is_empty() || client.len() > 200 {
+        return Err(Error::invalid("`client` is empty or longer than 200 characters"));
+    }
+    Ok(())
+}
+
+fn too_often(wait: Duration) -> Response {
+    let detail = format!("this key announces too often: again in {} ms", wait.as_millis().max(1));
+    let mut response = problem::respond(StatusCode::TOO_MANY_REQUESTS, "exhausted", &detail);
+    let seconds = wait.as_secs() + 1;
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ListWarmups {
+    repo: Option<String>,
+    /// `live`, `hit`, `expired` or `withdrawn`.
+    state: Option<String>,
+    after: Option<String>,
+    /// 1 to 200; 50 when not given.
+    limit: Option<u32>,
+}
+
+/// Warm-ups, newest first.
+#[utoipa::path(get, path = "/v1/warmups", tag = "warmups", params(ListWarmups),
+    responses((status = 200, body = List<WarmupView>)))]
+pub async fn list(State(app): Hotbed, query: Query<ListWarmups>) -> ApiResult<Json<List<WarmupView>>> {
+    let Query(q) = query;
+    let state = match q.state.as_deref() {
+        None => None,
+        Some(word) => Some(WarmupState::ALL.into_iter().find(|s| s.as_str() == word).ok_or_else(|| {
+            Error::invalid(format!("`state` is `{word}`: expected live, hit, expired or withdrawn"))
+        })?),
+    };
+    let repo = q.repo.map(|r| parse("repo", &r)).transpose()?;
+    let page = app.store.warmups(repo.as_ref(), state, super::sessions::page(q.after, q.limit)?).await?;
+    // Of a live one the row may be a second behind.
+    let items = page.items.into_iter().map(|row| app.warmups.get(row.id).unwrap_or(row));
+    Ok(Json(List { items: items.map(|r| WarmupView::from(&r)).collect(), next: page.next }))
+}
+
+/// A warm-up, live or over. Reading prolongs nothing.
 #[utoipa::path(get, path = "/v1/warmups/{id}", tag = "warmups", responses((status = 200, body = WarmupView)))]
 pub async fn read(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<WarmupView>> {
     let id: WarmupId = parse("id", &id)?;
@@ -30,14 +126,47 @@ pub async fn read(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<
         Some(record) => Some(record),
         None => app.store.warmup(id).await?,
     };
-    let record = record.ok_or_else(|| Error::not_found(format!("there is no warm-up {id}")))?;
+    let record = record.ok_or_else(|| none(id))?;
     Ok(Json((&record).into()))
 }
 
 /// Withdraw a warm-up; what was reserved goes back to the pool.
 #[utoipa::path(delete, path = "/v1/warmups/{id}", tag = "warmups", responses((status = 200, body = WarmupView)))]
-pub async fn withdraw(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<WarmupView>> {
+pub async fn withdraw(
+    State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> ApiResult<Json<WarmupView>> {
     let id: WarmupId = parse("id", &id)?;
+    if let Caller::Page(grant) = &caller
+        && !app.warmups.get(id).is_some_and(|r| grant.covers(&r.client, &r.repo))
+    {
+        return Err(none(id).into());
+    }
     let record = detached(async move { app.warmups.withdraw(id).await }).await?;
     Ok(Json((&record).into()))
+}
+
+fn none(id: WarmupId) -> Error {
+    Error::not_found(format!("there is no warm-up {id}"))
+}
+
+/// A token for a web page: it announces and withdraws warm-ups of one client, and does nothing else.
+#[utoipa::path(post, path = "/v1/warmups/tokens", tag = "warmups", request_body = NewWarmupToken,
+    responses((status = 200, body = WarmupToken)))]
+pub async fn token(State(app): Hotbed, body: Payload<NewWarmupToken>) -> ApiResult<Json<WarmupToken>> {
+    let NewWarmupToken { client, repo, seconds } = body.value;
+    check_client(&client)?;
+    let life = seconds.map_or(TOKEN_LIFE, Duration::from_secs);
+    if life.is_zero() || life > LONGEST_TOKEN_LIFE {
+        let most = LONGEST_TOKEN_LIFE.as_secs();
+        return Err(Error::invalid(format!("`seconds` is {}: expected 1 to {most}", life.as_secs())).into());
+    }
+    let repo = match repo {
+        Some(repo) => Some(app.repos.spec(&parse("repo", &repo)?)?.name.clone()),
+        None => None,
+    };
+    let expires_at = after(app.clock.now(), life);
+    let grant = Grant { client, repo, expires_at };
+    Ok(Json(WarmupToken { token: app.warmups.issue(&grant)?, expires_at }))
 }

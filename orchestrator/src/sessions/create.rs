@@ -208,8 +208,8 @@ impl Sessions {
             }
             // Its warm-up's own member is still on its way: sooner there than another one (F55).
             if let Some(warmup) = new.warmup
-                && let Some((entry, sandbox)) =
-                    self.fleet.claim_starting(&spec.name, warmup, image.id, record.id)
+                && let Some(held) = self.warmups.member(warmup, &spec.name)
+                && let Some((entry, sandbox)) = self.fleet.claim_starting(held, warmup, image.id, record.id)
             {
                 record.sandbox = Some(entry.id);
                 record.image = sandbox.image;

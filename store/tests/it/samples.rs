@@ -191,6 +191,9 @@ pub fn warmup(n: u128, state: WarmupState) -> WarmupRecord {
         state,
         created_at: at(n as i64),
         expires_at: at(100),
+        preparing_since: None,
+        prepared_at: None,
+        ended_at: (state != WarmupState::Live).then(|| at(200)),
     }
 }
 

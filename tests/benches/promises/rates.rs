@@ -116,7 +116,9 @@ fn punctual(due: Vec<Duration>) -> mpsc::UnboundedReceiver<Instant> {
         let begun = Instant::now();
         for at in due {
             let due = begun + at;
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            while let Some(rest) = due.checked_duration_since(Instant::now()).filter(|r| !r.is_zero()) {
+                std::thread::park_timeout(rest);
+            }
             if call.send(due).is_err() {
                 return;
             }

@@ -1,0 +1,38 @@
+//! What is done to a member that nobody has claimed: its tree is moved, with the gate shut and nobody bound.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::wire::{SyncMode, SyncRequest};
+use domain::{Branch, CommitId, Result};
+
+use super::{Entry, Fleet, Silent};
+
+/// Bringing an idle member to a commit may take this long.
+const SYNC_LIMIT: Duration = Duration::from_secs(60);
+
+impl Fleet {
+    /// Brings an unclaimed member to `tip` of `branch`. A session that takes it meanwhile is refused nothing: the
+    /// agent does one sync at a time, and refuses this one once the member is somebody's.
+    pub async fn sync_idle(&self, entry: &Arc<Entry>, branch: &Branch, tip: CommitId) -> Result<()> {
+        let link = entry.wait_link(Duration::ZERO).await?;
+        let request = SyncRequest {
+            mode: SyncMode::Reset,
+            repo: entry.repo.to_string(),
+            base: branch.clone(),
+            branch: branch.clone(),
+            commit: tip,
+            timeout_ms: SYNC_LIMIT.as_millis() as u64,
+            open_gate: false,
+            session: None,
+        };
+        let report = link.sync(&request).await?;
+        // Now, and not at the claim: what the tree's inputs ask for.
+        if let Some(note) = entry.note() {
+            let mut note = (*note).clone();
+            image_builder::update_tree(&*link, &mut note, &report.head, &Silent).await?;
+            entry.set_note(Some(note));
+        }
+        self.set_commit(entry, report.head).await
+    }
+}
