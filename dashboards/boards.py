@@ -141,7 +141,8 @@ REPO = Board(
         ),
         row(
             "Pool",
-            lines("Pool against target", "Members by state, and how many are wanted.", "none", ("{{state}}", f"hotbed_pool_sandboxes{{{_R}}}"), ("target", f"hotbed_pool_target{{{_R}}}")),
+            lines("Pool against target", "Members by state; the target; and what it would be with room for all in the budget.", "none", ("{{state}}", f"hotbed_pool_sandboxes{{{_R}}}"), ("target", f"hotbed_pool_target{{{_R}}}"), ("wanted", f"hotbed_pool_wanted{{{_R}}}")),
+            lines("Claims an hour, and those that found a member", "What the pool is sized by. Restores are not among them.", "none", ("claims", hourly("hotbed_pool_arrivals_total", where=_R)), ("found a member", hourly("hotbed_pool_hits_total", where=_R))),
             lines("Time to a ready member", "From the decision to the agent's answer: what a claim in need would wait.", "s", ("p50", quantile(0.5, "hotbed_pool_refill_seconds", where=_R) + " >= 0"), ("p95", quantile(0.95, "hotbed_pool_refill_seconds", where=_R) + " >= 0")),
             lines("Sessions an hour, by launch", "Cold ones found nothing ready.", "none", ("{{launch}}", hourly(STARTS, "launch", _R)), stacked=True),
             lines("Claims that found no member, by reason", "Runbook: HotbedPoolEmpty.", "none", ("{{reason}}", hourly(MISSES, "reason", _R)), stacked=True),

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use domain::{Base, Network, PoolPolicy, Recipe, RepoSpec, Resources, SecretSource, SessionPolicy};
+use domain::{
+    Base, Budget, Network, PoolPolicy, Recipe, RepoSpec, Resources, SecretSource, SessionPolicy, Window,
+};
 
 use crate::Warning;
 use crate::de::{decode, place_of};
@@ -12,10 +14,10 @@ use crate::error::{Problem, Source, clip};
 use crate::pem;
 use crate::sections::{
     BackendSection, BaseSection, File, ForgeSection, ImageSection, MadeBase, NetworkSection, PackagesSection,
-    RepoSection,
+    RepoSection, WindowSection,
 };
 use crate::settings::{
-    Budget, BuildSettings, DockerSettings, ForgeSettings, GithubSettings, Settings, WarmupSettings,
+    BuildSettings, DockerSettings, ForgeSettings, GithubSettings, Settings, WarmupSettings,
 };
 use crate::tree::{Node, Value, merge};
 use crate::values::{ByteSize, Cpus, FilePath, ListenAddress, SecretRef};
@@ -285,14 +287,19 @@ impl<'a> Checker<'a> {
 
     /// The warm sandboxes of all repos, and each sandbox alone, must fit into the budget.
     fn budget(&mut self, file: &File, repos: &[Merged]) {
+        if let Some(sandboxes) = file.budget.sandboxes {
+            self.at_least("", "budget.sandboxes", sandboxes, 1, "without one there is no session");
+        }
         type Read = fn(&RepoSection) -> u64;
         type Show = fn(u64) -> String;
         let memory: (Read, Show) = (|r| r.resources.memory.0, |n| ByteSize(n).to_string());
         let cpus: (Read, Show) =
             (|r| u64::from(r.resources.cpus.0), |n| Cpus(u32::try_from(n).unwrap_or(u32::MAX)).to_string());
+        let number: (Read, Show) = (|_| 1, |n| format!("{n} sandboxes"));
         for (key, budget, (read, show)) in [
             ("memory", file.budget.memory.map(|m| m.0), memory),
             ("cpus", file.budget.cpus.map(|c| u64::from(c.0)), cpus),
+            ("sandboxes", file.budget.sandboxes.map(u64::from).filter(|n| *n > 0), number),
         ] {
             let Some(budget) = budget else { continue };
             let path = format!("budget.{key}");
@@ -313,7 +320,10 @@ impl<'a> Checker<'a> {
                 sum = sum.saturating_add(one.saturating_mul(u64::from(min)));
                 if min > 0 {
                     let name = section.name.as_ref().map(ToString::to_string).unwrap_or_default();
-                    parts.push(format!("{name} {min} × {}", show(one)));
+                    parts.push(match key {
+                        "sandboxes" => format!("{name} {min}"),
+                        _ => format!("{name} {min} × {}", show(one)),
+                    });
                 }
             }
             if sum > budget {
@@ -321,8 +331,12 @@ impl<'a> Checker<'a> {
                     0..=6 => parts.join(" + "),
                     n => format!("{} + {} more", parts[..6].join(" + "), n - 6),
                 };
+                let each = match key {
+                    "sandboxes" => "`pool.min`".to_owned(),
+                    _ => format!("`pool.min` × `resources.{key}`"),
+                };
                 let problem = Problem::new(format!(
-                    "the pools keep {} warm (`pool.min` × `resources.{key}`), and `{path}` is {}",
+                    "the pools keep {} warm ({each}), and `{path}` is {}",
                     show(sum),
                     show(budget)
                 ))
@@ -377,28 +391,6 @@ impl<'a> Checker<'a> {
             );
         }
         for Merged { at, section, .. } in repos {
-            let pool = &section.pool;
-            if !pool.schedule.is_empty() {
-                self.warn(
-                    at,
-                    "pool.schedule",
-                    "this version keeps `pool.min` at all hours; it has no effect",
-                );
-            }
-            if pool.target_hit_rate.is_some() {
-                self.warn(
-                    at,
-                    "pool.target_hit_rate",
-                    "this version keeps exactly `pool.min`; it has no effect",
-                );
-            }
-            if pool.idle_after.is_some() {
-                self.warn(
-                    at,
-                    "pool.idle_after",
-                    "this version keeps `pool.min` of idle repos too; it has no effect",
-                );
-            }
             if section.session.idle.pause.is_some() {
                 self.warn(
                     at,
@@ -462,7 +454,8 @@ impl<'a> Checker<'a> {
             forge,
             budget: Budget {
                 memory: file.budget.memory.map(|m| m.0),
-                cpu_millis: file.budget.cpus.map(|c| c.0),
+                cpu_millis: file.budget.cpus.map(|c| c.0.into()),
+                sandboxes: file.budget.sandboxes.map(Into::into),
             },
             builds: BuildSettings { at_once: file.builds.at_once },
             warmups: WarmupSettings {
@@ -523,9 +516,11 @@ impl<'a> Checker<'a> {
             pool: PoolPolicy {
                 min: repo.pool.min,
                 max: repo.pool.max,
+                target_hit_rate: repo.pool.target_hit_rate.map(|rate| rate.0),
+                windows: repo.pool.schedule.iter().map(window).collect(),
+                idle_after: repo.pool.idle_after.map(|after| after.0),
                 member_max_age: repo.pool.member_max_age.0,
                 warmup_ttl: repo.pool.warmup_ttl.0,
-                ..PoolPolicy::default()
             },
             session: SessionPolicy {
                 timeout: repo.session.timeout.0,
@@ -541,4 +536,9 @@ impl<'a> Checker<'a> {
             network,
         })
     }
+}
+
+fn window(section: &WindowSection) -> Window {
+    let WindowSection { days, hours, timezone, min } = section;
+    Window { days: days.on, from: hours.from, to: hours.to, zone: timezone.to_string(), min: *min }
 }

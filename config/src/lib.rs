@@ -30,9 +30,7 @@ use serde::Serialize;
 
 pub use diff::{Change, ConfigDiff, RepoChange};
 pub use error::{ConfigErrors, Place, Problem};
-pub use settings::{
-    Budget, BuildSettings, DockerSettings, ForgeSettings, GithubSettings, Settings, WarmupSettings,
-};
+pub use settings::{BuildSettings, DockerSettings, ForgeSettings, GithubSettings, Settings, WarmupSettings};
 pub use values::{ListenAddress, SecretRef};
 
 use error::Source;

@@ -39,7 +39,7 @@ pub(crate) struct File {
     /// Where pull requests are opened: `local`, or `{ github: … }`, which this version refuses.
     #[serde(default)]
     pub forge: ForgeSection,
-    /// What all sandboxes together may use.
+    /// What all sandboxes together may use: sessions and builds first, then warm-ups, then pools.
     #[serde(default)]
     pub budget: BudgetSection,
     /// How this host builds images.
@@ -155,7 +155,7 @@ fn default_web_url() -> HttpUrl {
     written("https://github.com")
 }
 
-/// What all sandboxes together may use. What is not given is not limited.
+/// What all sandboxes together may use. What is not given is not limited. Sessions and builds come first; pools share what they leave, where one more sandbox saves most waiting.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "budget")]
@@ -166,6 +166,10 @@ pub(crate) struct BudgetSection {
     /// Processors of all sandboxes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<Cpus>,
+    /// How many sandboxes there may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub sandboxes: Option<u32>,
 }
 
 /// How this host builds images.
@@ -413,22 +417,22 @@ impl<'de> Deserialize<'de> for BaseSection {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "pool")]
 pub(crate) struct PoolSection {
-    /// Never fewer than this. This version keeps exactly this many.
+    /// Never fewer than this, while the budget has room and the repo is not idle. Without `target_hit_rate` it is what is kept.
     #[schemars(range(max = 10000))]
     pub min: u32,
     /// Never more than this.
     #[schemars(range(max = 10000))]
     pub max: u32,
-    /// The share of sessions that should find a warm sandbox. Not acted on by this version.
+    /// The share of sessions that should find a warm sandbox: more than 0, less than 1. With it the pool follows the repo's traffic between `min` and `max`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_hit_rate: Option<Rate>,
-    /// Parts of the week that raise `min`. Not acted on by this version.
+    /// Parts of the week that raise `min`. The time zone of the first one also says what "the same hour of earlier weeks" is.
     pub schedule: Vec<WindowSection>,
     /// A warm sandbox older than this is replaced.
     pub member_max_age: Period,
     /// How long a warm-up holds its sandbox after the last keystroke.
     pub warmup_ttl: Period,
-    /// A repo without a session for this long keeps no warm sandboxes. Not acted on by this version.
+    /// A repo without a session for this long keeps no warm sandboxes, until somebody comes or an operator orders some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_after: Option<Period>,
 }

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use domain::Budget;
 use serde::Serialize;
 
 use crate::values::{ListenAddress, SecretRef};
@@ -19,6 +20,7 @@ pub struct Settings {
     /// What the names of pushed images begin with. Not acted on by this version.
     pub registry: Option<String>,
     pub forge: ForgeSettings,
+    /// What all sandboxes together may use.
     pub budget: Budget,
     pub builds: BuildSettings,
     pub warmups: WarmupSettings,
@@ -53,15 +55,6 @@ pub struct GithubSettings {
     /// Without a slash at the end, as `web_url`.
     pub api_url: String,
     pub web_url: String,
-}
-
-/// What all sandboxes together may use; `None` is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Budget {
-    /// Bytes.
-    pub memory: Option<u64>,
-    /// Thousandths of a CPU.
-    pub cpu_millis: Option<u32>,
 }
 
 /// How this host builds images.

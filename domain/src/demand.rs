@@ -27,6 +27,13 @@ pub struct LeadTimes {
     pub samples: Vec<u32>,
 }
 
+impl DemandHour {
+    /// When the hour began.
+    pub fn begins_at(&self) -> Timestamp {
+        Timestamp::from_second(self.hour.saturating_mul(3600)).unwrap_or(Timestamp::MIN)
+    }
+}
+
 impl LeadTimes {
     /// Enough for a 95th percentile that one outlier does not make, few enough to follow a change within a day.
     pub const KEPT: usize = 64;
@@ -45,6 +52,14 @@ impl LeadTimes {
         let rank = (sorted.len() * 95).div_ceil(100);
         sorted.get(rank.checked_sub(1)?).map(|ms| Duration::from_millis(u64::from(*ms)))
     }
+}
+
+/// What is kept of one repo's traffic beside its hours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DemandRecord {
+    pub repo: RepoName,
+    #[serde(flatten)]
+    pub lead: LeadTimes,
 }
 
 /// What an operator has ordered for a repo's pool. The latest order of a repo that is still in force counts.
@@ -69,6 +84,17 @@ pub enum PoolOrderKind {
     Drain,
     /// The policy alone counts again.
     Resume,
+}
+
+impl PoolOrder {
+    /// Whether it still says something at `now`: one to resume says nothing, and one for a while is over then.
+    pub fn in_force(&self, now: Timestamp) -> bool {
+        match self.kind {
+            PoolOrderKind::Set { until, .. } => now < until,
+            PoolOrderKind::Pause | PoolOrderKind::Drain => true,
+            PoolOrderKind::Resume => false,
+        }
+    }
 }
 
 #[cfg(test)]

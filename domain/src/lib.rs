@@ -20,7 +20,7 @@ pub mod testing;
 pub mod wire;
 
 pub use clock::{Clock, SharedClock, SystemClock};
-pub use demand::{DemandHour, LeadTimes, PoolOrder, PoolOrderKind};
+pub use demand::{DemandHour, DemandRecord, LeadTimes, PoolOrder, PoolOrderKind};
 pub use error::{Error, ErrorKind, Result};
 pub use glob::glob_matches;
 pub use ids::{

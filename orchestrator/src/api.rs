@@ -5,6 +5,7 @@ mod catalog;
 mod events;
 mod exec;
 mod files;
+mod pools;
 mod problem;
 mod sessions;
 mod snapshots;
@@ -70,8 +71,10 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(catalog::build))
         .routes(routes!(catalog::build_log))
         .routes(routes!(catalog::images))
-        .routes(routes!(catalog::pools))
-        .routes(routes!(catalog::pool))
+        .routes(routes!(pools::list))
+        .routes(routes!(pools::read))
+        .routes(routes!(pools::order, pools::resume))
+        .routes(routes!(pools::arrivals))
         .routes(routes!(catalog::stats))
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::read, sessions::end))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use docker::rootfs::RootfsCache;
 use docker::{DockerBackend, DockerConfig};
 use domain::ports::{Backend, Forge, Mirrors};
-use domain::{Error, ErrorKind, InstanceId, RepoSpec, Result, SharedClock, SystemClock};
+use domain::{Budget, Error, ErrorKind, InstanceId, RepoSpec, Result, SharedClock, SystemClock};
 use git::{Gateway, GatewayOptions, LocalForge, MirrorOptions, MirrorSet, Remote};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -19,16 +19,18 @@ use tracing::{info, warn};
 
 use crate::builds::{self, Builds};
 use crate::captures::Captures;
+use crate::demand::{Demands, LoadedDemand};
 use crate::endpoint::Endpoint;
 use crate::fleet::{Fleet, Gatekeeper};
 use crate::idempotency::Idempotency;
 use crate::ledger::StoreLedger;
 use crate::measure::{self, Looks};
 use crate::metrics::{Metrics, OfRepo};
-use crate::pools::Pools;
+use crate::pools::{self, Pools};
 use crate::pulls::Pulls;
 use crate::relay::Relay;
 use crate::repos::Repos;
+use crate::room::Room;
 use crate::sessions::{self, Session, Sessions};
 use crate::tasks::Tasks;
 use crate::warmups::{self, Warmups};
@@ -38,6 +40,8 @@ use crate::{agent_binary, links};
 const RECONCILE_EVERY: Duration = Duration::from_secs(15);
 /// How long a start waits for the engine: agents and clients want to be served meanwhile (F47).
 const FIRST_LOOK: Duration = Duration::from_secs(10);
+/// How often new claims are written down; what `kill -9` may cost of them.
+const DEMAND_SAVE_EVERY: Duration = Duration::from_secs(10);
 /// How often deadlines are looked at.
 const REAP_EVERY: Duration = Duration::from_secs(1);
 
@@ -67,7 +71,7 @@ pub struct Options {
     pub schedules: bool,
     pub builds: config::BuildSettings,
     /// What all sandboxes together may use.
-    pub budget: config::Budget,
+    pub budget: Budget,
     pub warmups: warmups::Limits,
 }
 
@@ -83,7 +87,7 @@ impl Options {
             cache_dir: None,
             schedules: true,
             builds: config::BuildSettings::default(),
-            budget: config::Budget::default(),
+            budget: Budget::default(),
             warmups: warmups::Limits::default(),
         }
     }
@@ -95,6 +99,8 @@ pub struct App {
     pub sessions: Arc<Sessions>,
     pub warmups: Arc<Warmups>,
     pub pools: Arc<Pools>,
+    pub demands: Arc<Demands>,
+    pub room: Arc<Room>,
     pub builds: Arc<Builds>,
     pub captures: Arc<Captures>,
     pub pulls: Arc<Pulls>,
@@ -165,6 +171,10 @@ impl App {
         let (fleet, events) =
             Fleet::new(backend, store.clone(), clock.clone(), metrics.clone(), dial, loaded.sandboxes);
         let idempotency = Idempotency::new(loaded.idempotency, clock.clone());
+        let known =
+            LoadedDemand { records: loaded.demands, hours: loaded.demand_hours, orders: loaded.pool_orders };
+        let demands = Demands::new(store.clone(), clock.clone(), known);
+        let room = Room::new(fleet.clone(), repos.clone(), options.budget);
         let warmups = Warmups::new(
             warmups::Parts {
                 fleet: fleet.clone(),
@@ -189,11 +199,20 @@ impl App {
                 clock: clock.clone(),
                 metrics: metrics.clone(),
                 idempotency: idempotency.clone(),
+                demands: demands.clone(),
+                room: room.clone(),
             },
             loaded.sessions,
             stop.clone(),
         );
-        let pools = Pools::new(fleet.clone(), repos.clone(), clock.clone(), metrics.clone());
+        let pools = Pools::new(pools::Parts {
+            fleet: fleet.clone(),
+            repos: repos.clone(),
+            demands: demands.clone(),
+            room: room.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        });
         let cache = options.cache_dir.unwrap_or_else(|| options.state_dir.join("bases"));
         let builds = Builds::new(builds::Parts {
             fleet: fleet.clone(),
@@ -234,6 +253,8 @@ impl App {
             sessions,
             warmups,
             pools,
+            demands,
+            room,
             builds,
             captures,
             pulls,
@@ -302,6 +323,16 @@ impl App {
                 me.pools.fill().await;
                 Ok(())
             }
+        });
+        let me = self.clone();
+        self.tasks.run("demand_save", DEMAND_SAVE_EVERY, never(), move || {
+            let me = me.clone();
+            async move { me.demands.save().await }
+        });
+        let me = self.clone();
+        self.tasks.run("pool_learn", Duration::from_secs(5), never(), move || {
+            let me = me.clone();
+            async move { me.demands.learn(&me.repos.all(), me.pools.starting_limit()).await }
         });
         let me = self.clone();
         self.tasks.run("session_reap", REAP_EVERY, never(), move || {
@@ -396,7 +427,7 @@ impl App {
 
     /// Puts new specs of the repos in force. Sessions and members that exist keep what they were started with; images
     /// and pool follow at their next look.
-    pub fn reconfigure(&self, specs: Vec<RepoSpec>, builds: config::BuildSettings) {
+    pub fn reconfigure(&self, specs: Vec<RepoSpec>, builds: config::BuildSettings, budget: Budget) {
         self.mirrors.set_remotes(remotes(&specs));
         for old in self.repos.all() {
             if !specs.iter().any(|s| s.name == old.name) {
@@ -408,6 +439,8 @@ impl App {
         }
         self.repos.replace(specs);
         self.builds.reconfigure(builds);
+        self.room.set_budget(budget);
+        self.metrics.set_budget(budget);
         self.fleet.pool_poke.notify_one();
     }
 
@@ -446,6 +479,9 @@ impl App {
         };
         if tokio::time::timeout(Duration::from_secs(30), quiet).await.is_err() {
             warn!("some work did not end within 30 s of the shutdown; a restart resumes it");
+        }
+        if let Err(e) = self.demands.save().await {
+            warn!(error = %e.chain(), "could not write down the last claims");
         }
         self.session_logs.clone().close().await;
         self.store.clone().close().await;

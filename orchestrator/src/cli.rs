@@ -3,6 +3,7 @@
 mod build;
 mod doctor;
 mod output;
+mod pool;
 mod session;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use domain::{Error, Result};
 use serde_json::Value;
 
-use crate::api::types::{List, PoolView, RepoView, SnapshotView};
+use crate::api::types::{List, RepoView, SnapshotView};
 use crate::app::{App, Engine, Options};
 use crate::client::Client;
 use crate::endpoint::Endpoint;
@@ -58,7 +59,7 @@ enum Command {
     Build(build::BuildCommand),
     /// Pools: what they want, what they have, and why.
     #[command(subcommand)]
-    Pool(PoolCommand),
+    Pool(pool::PoolCommand),
     /// Sessions: start, use, end.
     #[command(subcommand)]
     Session(session::SessionCommand),
@@ -82,15 +83,6 @@ enum ConfigCommand {
 #[derive(Subcommand)]
 enum RepoCommand {
     Ls,
-}
-
-#[derive(Subcommand)]
-enum PoolCommand {
-    Ls,
-    /// Why a pool's target is what it is.
-    Explain {
-        repo: String,
-    },
 }
 
 #[derive(Subcommand)]
@@ -184,19 +176,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Config(ConfigCommand::Schema) => println!("{:#}", config::Config::schema()),
         Command::Repo(RepoCommand::Ls) => repos(&ctx).await?,
         Command::Build(command) => return build::run(&ctx, command).await,
-        Command::Pool(PoolCommand::Ls) => pools(&ctx).await?,
-        Command::Pool(PoolCommand::Explain { repo }) => {
-            let pool: PoolView = ctx.client()?.get(&format!("/v1/pools/{repo}")).await?;
-            if ctx.out.json {
-                return ctx.out.print_json(&pool).map(|()| ExitCode::SUCCESS);
-            }
-            println!("{}: target {} because {}", pool.repo, pool.target, pool.why);
-            println!(
-                "  {} warm, {} starting, {} creating, {} of them reserved",
-                pool.warm, pool.starting, pool.creating, pool.reserved
-            );
-            println!("  {}", pool.reason);
-        }
+        Command::Pool(command) => return pool::run(&ctx, command).await,
         Command::Session(command) => return session::run(&ctx, command).await,
         Command::Snapshot(SnapshotCommand::Ls { session }) => {
             let query = session.map_or(String::new(), |s| format!("?session={s}"));
@@ -249,20 +229,6 @@ async fn repos(ctx: &Ctx) -> Result<()> {
                 Some(phase) => format!("{} ({phase})", b.state),
                 None => b.state.clone(),
             }),
-        ]
-    })
-}
-
-async fn pools(ctx: &Ctx) -> Result<()> {
-    let list: List<PoolView> = ctx.client()?.get("/v1/pools").await?;
-    ctx.out.table(&["REPO", "TARGET", "WARM", "STARTING", "RESERVED", "STATE"], &list.items, |p| {
-        vec![
-            p.repo.clone(),
-            p.target.to_string(),
-            p.warm.to_string(),
-            (p.starting + p.creating).to_string(),
-            p.reserved.to_string(),
-            p.reason.clone(),
         ]
     })
 }
@@ -355,8 +321,7 @@ async fn reload(path: PathBuf, mut present: config::Config, app: std::sync::Arc<
             tracing::warn!("some of it needs a restart to take effect");
         }
         app.warmups.set_limits(limits(new.settings()));
-        app.reconfigure(new.repos().to_vec(), new.settings().builds);
-        app.metrics.set_budget(new.settings().budget);
+        app.reconfigure(new.repos().to_vec(), new.settings().builds, new.settings().budget);
         present = new;
     }
 }

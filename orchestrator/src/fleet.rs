@@ -253,6 +253,8 @@ pub struct Fleet {
     building: dashmap::DashSet<String>,
     /// Poked whenever the pool may have to act.
     pub pool_poke: Arc<tokio::sync::Notify>,
+    /// Whoever waits for a place in the budget hears of each sandbox that is gone.
+    pub freed: tokio::sync::Notify,
     /// A poke for what was claimed is on its way.
     replacing: Arc<std::sync::atomic::AtomicBool>,
 }
@@ -299,6 +301,7 @@ impl Fleet {
             tasks: TaskTracker::new(),
             building: dashmap::DashSet::new(),
             pool_poke: Arc::default(),
+            freed: tokio::sync::Notify::new(),
             replacing: Arc::default(),
         });
         (fleet, rx)
@@ -416,6 +419,7 @@ impl Fleet {
     pub fn forget(&self, prepared: Prepared) {
         self.entries.remove(&prepared.record.id);
         self.unclaimed.remove(&prepared.record.id);
+        self.freed.notify_waiters();
     }
 
     /// Asks the engine, in the background; the entry's presence tells how it went.
@@ -432,7 +436,8 @@ impl Fleet {
         self.write_and_launch(prepared).await
     }
 
-    async fn write_and_launch(self: &Arc<Self>, prepared: Prepared) -> Result<Arc<Entry>> {
+    /// As [`Fleet::create`], of what is drawn up already.
+    pub async fn write_and_launch(self: &Arc<Self>, prepared: Prepared) -> Result<Arc<Entry>> {
         let entry = prepared.entry.clone();
         // As it stands under its lock: a session may have taken it already, and its row must not be written over.
         let receipt = {
@@ -698,6 +703,7 @@ impl Fleet {
             Ok(()) => {
                 self.shelf.forget(entry.id);
                 self.entries.remove(&entry.id);
+                self.freed.notify_waiters();
             }
             Err(e) => {
                 // The row stays as `Stopping`; the next reconcile finds the sandbox gone and tries again.

@@ -133,6 +133,9 @@ pub struct Metrics {
     pub image_last_success: Family<OfRepo, FloatGauge>,
     pub pool_sandboxes: Family<RepoState, Gauge>,
     pub pool_target: Family<OfRepo, Gauge>,
+    pub pool_wanted: Family<OfRepo, Gauge>,
+    pool_arrivals: Family<OfRepo, Counter>,
+    pool_hits: Family<OfRepo, Counter>,
     pool_refill_seconds: Histograms<OfRepo>,
     pool_misses: Family<RepoReason, Counter>,
     pool_idle_seconds: Family<OfRepo, FloatCounter>,
@@ -233,7 +236,14 @@ impl Metrics {
                 "Members of the pool, by state",
                 [Values::Words(vec!["warm", "starting", "creating"])],
             ),
-            pool_target: b.family("pool_target", "Members that the pool wants", []),
+            pool_target: b.family("pool_target", "Members that the pool works towards", []),
+            pool_wanted: b.family(
+                "pool_wanted",
+                "Members that the pool would have where the budget had room for all",
+                [],
+            ),
+            pool_arrivals: b.family("pool_arrivals", "Claims that could have used a member", []),
+            pool_hits: b.family("pool_hits", "Claims that found one", []),
             pool_refill_seconds: b.histograms(
                 "pool_refill_seconds",
                 "From the decision to a ready member",
@@ -490,6 +500,15 @@ impl Metrics {
         self.pool_misses.get_or_create(&RepoReason { repo: repo.to_string(), reason: reason.as_str() }).inc();
     }
 
+    /// Somebody came who could use a member.
+    pub fn pool_arrival(&self, repo: &RepoName) {
+        self.pool_arrivals.get_or_create(&OfRepo { repo: repo.to_string() }).inc();
+    }
+
+    pub fn pool_hit(&self, repo: &RepoName) {
+        self.pool_hits.get_or_create(&OfRepo { repo: repo.to_string() }).inc();
+    }
+
     /// A member answered for the first time.
     pub fn pool_ready(&self, record: &SandboxRecord, now: Timestamp) {
         if record.ready_at == Some(now) {
@@ -554,9 +573,9 @@ impl Metrics {
         self.git_fetches.inner().store(fetches, Ordering::Relaxed);
     }
 
-    pub fn set_budget(&self, budget: config::Budget) {
+    pub fn set_budget(&self, budget: domain::Budget) {
         self.budget_memory.set(budget.memory.unwrap_or(0) as i64);
-        self.budget_cpus.set(f64::from(budget.cpu_millis.unwrap_or(0)) / 1000.0);
+        self.budget_cpus.set(budget.cpu_millis.unwrap_or(0) as f64 / 1000.0);
     }
 
     /// Whether the engine answered when it was last asked what it has.
@@ -605,7 +624,9 @@ impl Metrics {
         for result in BUILD_RESULTS {
             let _ = self.image_builds.get_or_create(&RepoResult { repo: name(), result: result.as_str() });
         }
-        let _ = self.image_missed_ticks.get_or_create(&OfRepo { repo: name() });
+        for counters in [&self.image_missed_ticks, &self.pool_arrivals, &self.pool_hits] {
+            let _ = counters.get_or_create(&OfRepo { repo: name() });
+        }
         for outcome in WARMUP_OUTCOMES {
             let _ = self.warmups.get_or_create(&RepoOutcome { repo: name(), outcome });
         }
@@ -622,6 +643,7 @@ impl Metrics {
         }
         self.image_commits_behind.remove(&of);
         self.pool_target.remove(&of);
+        self.pool_wanted.remove(&of);
         for state in ["warm", "starting", "creating"] {
             self.pool_sandboxes.remove(&RepoState { repo: repo.to_string(), state });
         }

@@ -6,17 +6,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::{Purpose, RepoName, SandboxRecord, SandboxState, SharedClock};
+use domain::{Error, Purpose, RepoName, Result, SandboxRecord, SandboxState, SharedClock};
 use jiff::Timestamp;
 use pool::{Action, Demand, PoolInput, PoolPlan, RepoInput};
 use tracing::{debug, info, warn};
 
-use crate::fleet::{Fleet, Order, after};
+use crate::demand::Demands;
+use crate::fleet::{Entry, Fleet, Order, after};
 use crate::metrics::{Metrics, OfRepo, RepoState};
 use crate::repos::Repos;
+use crate::room::Room;
 
 /// Sandboxes of any kind that may be starting at once; the refill takes only what others leave (F14).
-const STARTING_LIMIT: u32 = 4;
+pub const STARTING_LIMIT: u32 = 4;
 const BACKOFF_MIN: Duration = Duration::from_secs(2);
 const BACKOFF_MAX: Duration = Duration::from_secs(120);
 
@@ -29,6 +31,8 @@ struct Trouble {
 pub struct Pools {
     fleet: Arc<Fleet>,
     repos: Arc<Repos>,
+    demands: Arc<Demands>,
+    room: Arc<Room>,
     clock: SharedClock,
     metrics: Arc<Metrics>,
     trouble: Arc<Mutex<HashMap<RepoName, Trouble>>>,
@@ -43,11 +47,24 @@ impl std::fmt::Debug for Pools {
     }
 }
 
+/// What pools are kept with.
+pub struct Parts {
+    pub fleet: Arc<Fleet>,
+    pub repos: Arc<Repos>,
+    pub demands: Arc<Demands>,
+    pub room: Arc<Room>,
+    pub clock: SharedClock,
+    pub metrics: Arc<Metrics>,
+}
+
 impl Pools {
-    pub fn new(fleet: Arc<Fleet>, repos: Arc<Repos>, clock: SharedClock, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { fleet, repos, demands, room, clock, metrics } = parts;
         Arc::new(Self {
             fleet,
             repos,
+            demands,
+            room,
             clock,
             metrics,
             trouble: Arc::default(),
@@ -65,6 +82,10 @@ impl Pools {
     /// How many sandboxes may be starting at once before the refill waits.
     pub fn set_starting_limit(&self, limit: u32) {
         self.starting_limit.store(limit, Ordering::Relaxed);
+    }
+
+    pub fn starting_limit(&self) -> u32 {
+        self.starting_limit.load(Ordering::Relaxed)
     }
 
     /// The plan for the facts of this moment; changes nothing.
@@ -86,38 +107,50 @@ impl Pools {
             .iter()
             .filter_map(|s| self.repos.current_image(&s.name).map(|i| (s.name.clone(), i)))
             .collect();
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let repos = specs
-            .iter()
-            .map(|spec| {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let taken = self.room.taken();
+        self.demands.look(&specs, |watched| {
+            let repos = specs.iter().map(|spec| {
                 let members = members.remove(&spec.name).unwrap_or_default();
+                let watched = watched.get(&spec.name);
                 RepoInput {
                     repo: spec.name.clone(),
                     spec: &spec.pool,
                     size: spec.resources,
-                    demand: Demand::default(),
-                    order: None,
+                    demand: watched.map_or_else(Demand::default, |w| w.demand()),
+                    order: watched.and_then(|w| w.order(now)),
                     current: images.get(&spec.name),
                     reserved: members.iter().filter(|m| m.reserved.is_some()).count() as u32,
                     members,
                     unhealthy: HashSet::new(),
                     backoff_until: trouble.get(&spec.name).map(|t| t.until),
                 }
-            })
-            .collect();
-        drop(trouble);
-        let starting_limit = self.starting_limit.load(Ordering::Relaxed);
-        let input = PoolInput { repos, starting_limit, starting_now: starting, ..PoolInput::default() };
-        pool::plan(now, &input)
+            });
+            let input = PoolInput {
+                repos: repos.collect(),
+                starting_limit: self.starting_limit(),
+                starting_now: starting,
+                budget: self.room.budget(),
+                used: taken.used,
+                leaving: taken.leaving,
+            };
+            pool::plan(now, &input)
+        })
+    }
+
+    /// As [`Pools::plan`]. Thousands of members take milliseconds to look at, which the threads that answer claims
+    /// don't have.
+    pub async fn plan_aside(self: &Arc<Self>) -> Result<PoolPlan> {
+        let me = self.clone();
+        let planning = tokio::task::spawn_blocking(move || me.plan());
+        planning.await.map_err(|e| Error::permanent("a bug: a plan ended in a panic").caused_by(e))
     }
 
     /// One run.
     pub async fn fill(self: &Arc<Self>) {
-        // Thousands of members take milliseconds to look at, which the threads that answer claims don't have.
-        let me = self.clone();
-        let plan = match tokio::task::spawn_blocking(move || me.plan()).await {
+        let plan = match self.plan_aside().await {
             Ok(plan) => plan,
-            Err(e) => return warn!(error = %e, "the pool could not be planned"),
+            Err(e) => return warn!(error = %e.chain(), "the pool could not be planned"),
         };
         self.metrics.pool_plans.inc();
         if !plan.is_settled() {
@@ -158,13 +191,15 @@ impl Pools {
             return;
         }
         let order = Order::of_image(&current, Purpose::Pool, self.repos.trust_env(repo));
-        match self.fleet.create(&spec, order).await {
+        // The plan saw a place for it; a session may have taken it since.
+        let Some(prepared) = self.room.make(&spec, || self.fleet.prepare(&spec, order)) else { return };
+        match self.fleet.write_and_launch(prepared).await {
             Ok(entry) => {
                 let me = self.clone();
                 let repo = repo.clone();
                 tokio::spawn(async move {
                     match entry.wait_link(crate::fleet::START_DEADLINE).await {
-                        Ok(_) => me.succeeded(&repo),
+                        Ok(_) => me.succeeded(&repo, &entry),
                         // Retired or claimed away on purpose is no failure of the repo's.
                         Err(_) if pool::RetireReason::ALL.iter().any(|r| entry.ended_as(r.as_str())) => {}
                         Err(e) => me.failed(&repo, &e.chain()),
@@ -175,8 +210,13 @@ impl Pools {
         }
     }
 
-    fn succeeded(&self, repo: &RepoName) {
+    fn succeeded(&self, repo: &RepoName, entry: &Entry) {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).remove(repo);
+        let record = entry.record();
+        let took = record.ready_at.map(|at| at.duration_since(record.created_at));
+        if let Some(took) = took.and_then(|took| Duration::try_from(took).ok()) {
+            self.demands.was_ready(repo, took);
+        }
     }
 
     /// Backs this repo off; the others go on.
@@ -200,10 +240,9 @@ impl Pools {
         *since = Some(now);
         for repo in &plan.repos {
             let name = repo.repo.to_string();
-            self.metrics
-                .pool_target
-                .get_or_create(&OfRepo { repo: name.clone() })
-                .set(repo.target.members.into());
+            let of = OfRepo { repo: name.clone() };
+            self.metrics.pool_target.get_or_create(&of).set(repo.target.members.into());
+            self.metrics.pool_wanted.get_or_create(&of).set(repo.target.terms.wanted.into());
             for (state, n) in
                 [("warm", repo.have.warm), ("starting", repo.have.starting), ("creating", repo.have.creating)]
             {

@@ -29,11 +29,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::demand::Demands;
 use crate::fleet::{Fleet, FleetEvent, after};
 use crate::idempotency::Idempotency;
 use crate::live::{Guard, Live};
 use crate::metrics::Metrics;
 use crate::repos::Repos;
+use crate::room::Room;
 use crate::warmups::Warmups;
 
 pub use create::{Created, Start};
@@ -166,6 +168,8 @@ pub struct Sessions {
     pub(crate) clock: SharedClock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) idempotency: Arc<Idempotency>,
+    demands: Arc<Demands>,
+    room: Arc<Room>,
     live: DashMap<SessionId, Arc<Session>>,
     by_sandbox: DashMap<SandboxId, SessionId>,
     cold: Arc<Semaphore>,
@@ -193,6 +197,8 @@ pub struct Parts {
     pub clock: SharedClock,
     pub metrics: Arc<Metrics>,
     pub idempotency: Arc<Idempotency>,
+    pub demands: Arc<Demands>,
+    pub room: Arc<Room>,
 }
 
 /// A line for a session's log; it never holds anyone up, and a full queue costs the line.
@@ -214,7 +220,8 @@ impl Sessions {
 
     /// Takes up the sessions that live; [`Sessions::start`] sets their drivers going.
     pub fn new(parts: Parts, loaded: Vec<SessionRecord>, stop: CancellationToken) -> Arc<Self> {
-        let Parts { fleet, repos, mirrors, warmups, store, logs, clock, metrics, idempotency } = parts;
+        let Parts { fleet, repos, mirrors, warmups, store, logs, clock, metrics, idempotency, demands, room } =
+            parts;
         let now = clock.now();
         let (live, by_sandbox) = (DashMap::new(), DashMap::new());
         for record in loaded {
@@ -233,6 +240,8 @@ impl Sessions {
             clock,
             metrics,
             idempotency,
+            demands,
+            room,
             live,
             by_sandbox,
             cold: Arc::new(Semaphore::new(COLD_STARTS)),

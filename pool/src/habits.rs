@@ -140,7 +140,7 @@ fn targets(
 
 /// When within its minute a claim came is not kept. As many as chance may bring are spread over it, by numbers that
 /// are the same at every run; what is more than that is taken to come at once, which is the hardest.
-fn arrivals(history: &History, begin: Minute, end: Minute) -> Vec<f64> {
+pub(crate) fn arrivals(history: &History, begin: Minute, end: Minute) -> Vec<f64> {
     let mut out = Vec::new();
     for (minute, claims) in history.busy_minutes(begin, end) {
         let hour = minute.div_euclid(HOUR) * HOUR;

@@ -24,7 +24,7 @@ use crate::budget::{Usage, holds};
 use crate::claim::{Want, rank};
 use crate::forecast::Lead;
 use crate::habits::{Habits, draw, learn};
-use crate::history::History;
+use crate::history::{History, begin_of, minute_of};
 use crate::plan::{Action, PoolInput, RepoInput, plan};
 use crate::target::Demand;
 
@@ -41,6 +41,16 @@ const LEARN_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// How long a member is still there when it is to go.
 const STOPPING: SignedDuration = SignedDuration::from_secs(1);
 const MIN_REMAINING_LIFE: Duration = Duration::from_secs(60);
+
+/// The claims of a history from the minute of `begin` on, before `end`. Only their minutes are known: as many as chance may
+/// bring are spread over their minute, and what is more than that comes at once.
+pub fn arrivals(history: &History, begin: Timestamp, end: Timestamp) -> Vec<Timestamp> {
+    // The minute that `end` is in has begun.
+    let (first, last) = (minute_of(begin), minute_of(end) + 1);
+    let at = |seconds: f64| begin_of(first) + SignedDuration::from_millis((seconds * 1000.0) as i64);
+    let spread = crate::habits::arrivals(history, first, last).into_iter().map(at);
+    spread.filter(|at| (begin..end).contains(at)).collect()
+}
 
 /// What is simulated.
 #[derive(Debug, Clone)]

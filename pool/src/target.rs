@@ -142,7 +142,9 @@ fn floor(now: Timestamp, policy: &PoolPolicy, demand: &Demand<'_>, ordered: Orde
 /// Since when nobody came, where that is long enough.
 fn idle_since(now: Timestamp, policy: &PoolPolicy, demand: &Demand<'_>) -> Option<Timestamp> {
     let (history, idle_after) = (demand.history?, policy.idle_after?);
-    let since = history.last_claim().or_else(|| history.watched_since())?;
+    // Of a claim only its minute is known: it came at the end of it, at the latest.
+    let last = history.last_claim().map(|minute| minute + SignedDuration::from_mins(1));
+    let since = last.or_else(|| history.watched_since())?;
     (later(since, idle_after) <= now).then_some(since)
 }
 
@@ -244,6 +246,20 @@ impl Floor {
             FloorReason::Idle { since } => format!("none, because nobody came since {since}"),
             FloorReason::Drained => "none, because the pool is drained".to_owned(),
         }
+    }
+}
+
+impl Target {
+    /// Each term as a sentence, and what the budget has made of it.
+    pub fn explain(&self) -> Vec<String> {
+        let mut out = self.terms.explain();
+        if self.members < self.terms.wanted {
+            out.push(format!(
+                "{} are wanted, and the budget has room for {}",
+                self.terms.wanted, self.members
+            ));
+        }
+        out
     }
 }
 

@@ -1,9 +1,10 @@
 //! How each record lies in its table: the columns that are asked for, the body, and what a power loss may cost.
 
 use domain::{
-    BuildId, BuildRecord, CadenceRecord, Error, ImageId, ImageRecord, ImageState, PullRequestId,
-    PullRequestRecord, RepoName, Result, SandboxId, SandboxRecord, SandboxState, SessionId, SessionRecord,
-    SessionState, SnapshotId, SnapshotRecord, SnapshotState, WarmupId, WarmupRecord,
+    BuildId, BuildRecord, CadenceRecord, DemandHour, DemandRecord, Error, ImageId, ImageRecord, ImageState,
+    PoolOrder, PullRequestId, PullRequestRecord, RepoName, Result, SandboxId, SandboxRecord, SandboxState,
+    SessionId, SessionRecord, SessionState, SnapshotId, SnapshotRecord, SnapshotState, WarmupId,
+    WarmupRecord,
 };
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -186,26 +187,52 @@ row!(
     |_| false
 );
 
-/// One row for each repo: its name is the id.
-impl Row for CadenceRecord {
-    type Id = RepoName;
-    const TABLE: &'static str = "cadence";
-    const UPSERT: &'static str = "INSERT INTO cadence(id, created_at, body) VALUES(?1, ?2, ?3) \
-         ON CONFLICT(id) DO UPDATE SET created_at = excluded.created_at, body = excluded.body";
-    const REMOVE: &'static str = "DELETE FROM cadence WHERE id = ?1";
-    const ONE: &'static str = "SELECT body FROM cadence WHERE id = ?1";
+/// A row without columns to ask for. None of them is lost for good with the power: a tick that is answered again costs
+/// a look, a minute of claims is one of thousands, and an operator sees that an order is not in force.
+macro_rules! plain_row {
+    ($record:ident, $id:ty, $table:literal, $of:expr, $created_at:expr) => {
+        impl Row for $record {
+            type Id = $id;
+            const TABLE: &'static str = $table;
+            const UPSERT: &'static str = concat!(
+                "INSERT INTO ",
+                $table,
+                "(id, created_at, body) VALUES(?1, ?2, ?3) ON CONFLICT(id) DO UPDATE SET \
+                 created_at = excluded.created_at, body = excluded.body"
+            );
+            const REMOVE: &'static str = concat!("DELETE FROM ", $table, " WHERE id = ?1");
+            const ONE: &'static str = concat!("SELECT body FROM ", $table, " WHERE id = ?1");
 
-    fn id(&self) -> RepoName {
-        self.repo.clone()
-    }
-    fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
-    fn columns(&self) -> Vec<Value> {
-        Vec::new()
-    }
-    /// A tick that is answered again costs a look.
-    fn outlives_power(&self) -> bool {
-        false
-    }
+            fn id(&self) -> $id {
+                let of: fn(&Self) -> $id = $of;
+                of(self)
+            }
+            fn created_at(&self) -> Timestamp {
+                let created_at: fn(&Self) -> Timestamp = $created_at;
+                created_at(self)
+            }
+            fn columns(&self) -> Vec<Value> {
+                Vec::new()
+            }
+            fn outlives_power(&self) -> bool {
+                false
+            }
+        }
+    };
 }
+
+// One row for each repo: its name is the id.
+plain_row!(CadenceRecord, RepoName, "cadence", |r| r.repo.clone(), |r| r.created_at);
+plain_row!(DemandRecord, RepoName, "demand", |r| r.repo.clone(), |r| r
+    .lead
+    .watched_since
+    .unwrap_or(Timestamp::MIN));
+plain_row!(PoolOrder, RepoName, "pool_orders", |r| r.repo.clone(), |r| r.at);
+// One row for each hour of a repo.
+plain_row!(
+    DemandHour,
+    String,
+    "demand_hours",
+    |r| format!("{} {:08}", r.repo, r.hour),
+    DemandHour::begins_at
+);

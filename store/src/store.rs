@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use domain::{
-    BuildId, BuildRecord, CadenceRecord, ImageId, ImageRecord, InstanceId, PullRequestId, PullRequestRecord,
-    RepoName, Result, SandboxId, SandboxRecord, SessionId, SessionRecord, SessionState, SharedClock,
-    SnapshotId, SnapshotRecord, WarmupId, WarmupRecord, WarmupState,
+    BuildId, BuildRecord, CadenceRecord, DemandHour, DemandRecord, ImageId, ImageRecord, InstanceId,
+    PoolOrder, PullRequestId, PullRequestRecord, RepoName, Result, SandboxId, SandboxRecord, SessionId,
+    SessionRecord, SessionState, SharedClock, SnapshotId, SnapshotRecord, WarmupId, WarmupRecord,
+    WarmupState,
 };
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -60,6 +61,12 @@ pub struct Loaded {
     pub warmups: Vec<WarmupRecord>,
     /// Of every repo that was ever configured.
     pub cadences: Vec<CadenceRecord>,
+    /// Of every repo that was ever configured.
+    pub demands: Vec<DemandRecord>,
+    /// The hours in which somebody came; of each repo oldest first.
+    pub demand_hours: Vec<DemandHour>,
+    /// The latest of each repo, those that are over included.
+    pub pool_orders: Vec<PoolOrder>,
     /// Younger than 24 hours.
     pub idempotency: Vec<Idempotency>,
 }
@@ -306,6 +313,9 @@ fn load(conn: &Connection, now: Timestamp) -> Result<Loaded> {
         pull_requests: read::all(conn, "state = 'pending'")?,
         warmups: read::all(conn, "state = 'live'")?,
         cadences: read::all(conn, "")?,
+        demands: read::all(conn, "")?,
+        demand_hours: read::all(conn, "")?,
+        pool_orders: read::all(conn, "")?,
         idempotency: idempotency(conn, now)?,
     })
 }

@@ -2,9 +2,9 @@
 //! the writer only binds and steps.
 
 use domain::{
-    BuildId, BuildRecord, CadenceRecord, Error, ImageId, ImageRecord, PullRequestId, PullRequestRecord,
-    RepoName, Result, SandboxId, SandboxRecord, SessionId, SessionRecord, SnapshotId, SnapshotRecord,
-    WarmupId, WarmupRecord,
+    BuildId, BuildRecord, CadenceRecord, DemandHour, DemandRecord, Error, ImageId, ImageRecord, PoolOrder,
+    PullRequestId, PullRequestRecord, RepoName, Result, SandboxId, SandboxRecord, SessionId, SessionRecord,
+    SnapshotId, SnapshotRecord, WarmupId, WarmupRecord,
 };
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -36,6 +36,7 @@ const IDEMPOTENCY_UPSERT: &str = "INSERT INTO idempotency(key, route, created_at
 const SEALED_UPSERT: &str =
     "INSERT INTO sealed(name, body) VALUES(?1, ?2) ON CONFLICT(name) DO UPDATE SET body = excluded.body";
 const SEALED_REMOVE: &str = "DELETE FROM sealed WHERE name = ?1";
+const DEMAND_FORGET: &str = "DELETE FROM demand_hours WHERE created_at < ?1";
 const IDEMPOTENCY_REMOVE: &str = "DELETE FROM idempotency WHERE key = ?1 AND route = ?2";
 
 macro_rules! kinds {
@@ -66,6 +67,21 @@ impl Tx {
         pull_request, remove_pull_request: PullRequestRecord, PullRequestId;
         warmup, remove_warmup: WarmupRecord, WarmupId;
         cadence, remove_cadence: CadenceRecord, RepoName;
+        demand, remove_demand: DemandRecord, RepoName;
+        pool_order, remove_pool_order: PoolOrder, RepoName;
+    }
+
+    /// Writes the claims of an hour as they are known now.
+    pub fn demand_hour(self, hour: &DemandHour) -> Self {
+        self.upsert(hour)
+    }
+
+    /// Removes the hours that began before `oldest`, of every repo.
+    pub fn forget_demand(mut self, oldest: Timestamp) -> Self {
+        let params = vec![Value::Integer(oldest.as_microsecond())];
+        let id = format!("before {oldest}");
+        self.push(Op { table: "demand_hours", id, sql: DEMAND_FORGET, params, last: true });
+        self
     }
 
     pub fn idempotency(mut self, row: &Idempotency) -> Self {

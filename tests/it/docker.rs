@@ -11,6 +11,7 @@ mod daemon;
 mod gate;
 mod losses;
 mod recipes;
+mod sizing;
 mod trees;
 mod walk;
 mod world;

@@ -14,5 +14,6 @@ mod observe;
 mod pulls;
 mod restarts;
 mod sessions;
+mod sizing;
 mod warmups;
 mod world;

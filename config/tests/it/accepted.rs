@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use config::{Config, DockerSettings, ForgeSettings, ListenAddress};
-use domain::{Base, Command, Network, Ready, SecretSource, Service};
+use domain::{Base, Budget, Command, Network, Ready, SecretSource, Service, Window};
 
 use crate::{here, hold, parse};
 
@@ -156,24 +156,30 @@ repos:
 fn what_has_no_effect_is_said_once_each() {
     let config = example("full.yaml");
     let warned: Vec<&str> = config.warnings().iter().map(|w| w.path.as_str()).collect();
-    assert_eq!(
-        warned,
-        [
-            "registry",
-            "defaults.session.idle.pause",
-            "repos[0].pool.target_hit_rate",
-            "repos[0].pool.schedule",
-            "repos[0].pool.idle_after",
-        ]
-    );
-    let line = config.warnings()[3].to_string();
+    assert_eq!(warned, ["registry", "defaults.session.idle.pause"]);
+    let line = config.warnings()[1].to_string();
     assert!(
         line.ends_with(
-            ": repos[0].pool.schedule: this version keeps `pool.min` at all hours; it has no effect"
+            ": defaults.session.idle.pause: idle sandboxes are not paused by this version; it has no effect"
         ),
         "{line}"
     );
     assert!(!line.contains('\n'));
+}
+
+#[test]
+fn a_pool_follows_what_its_section_says() {
+    let config = example("full.yaml");
+    let pool = &config.repos()[0].pool;
+    assert_eq!((pool.min, pool.max, pool.target_hit_rate), (1, 20, Some(0.99)));
+    assert_eq!(pool.idle_after, Some(Duration::from_secs(7 * 24 * 3600)));
+    let days = [true, true, true, true, true, false, false];
+    let window = Window { days, from: 8 * 60, to: 19 * 60, zone: "Europe/Berlin".into(), min: 4 };
+    assert_eq!(pool.windows, [window]);
+    let budget = Budget { memory: Some(48 << 30), cpu_millis: Some(24_000), sandboxes: Some(40) };
+    assert_eq!(config.settings().budget, budget);
+    let unset = &config.repos()[1].pool;
+    assert_eq!((unset.target_hit_rate, unset.idle_after, unset.windows.len()), (None, None, 0));
 }
 
 #[test]

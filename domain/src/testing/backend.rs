@@ -1,6 +1,6 @@
 //! An engine in memory. What it holds is inspectable, its list can lag, and any call can be told to fail or hang.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::ports::{
     Backend, CaptureSpec, Captured, EngineEvent, EngineInfo, ObservedCapture, ObservedPhase, ObservedSandbox,
     StartSandbox,
 };
-use crate::{Digest, Error, ErrorKind, Result, SandboxId};
+use crate::{Digest, Error, ErrorKind, RepoName, Result, SandboxId};
 
 /// What the next calls of one verb do instead of their work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,8 @@ struct State {
     faults: HashMap<&'static str, Vec<Fault>>,
     /// How long calls of a verb take before they do their work.
     slow: HashMap<&'static str, Duration>,
+    /// Repos whose sandboxes don't start.
+    refused: BTreeSet<RepoName>,
     /// What every call meets until it is taken back.
     down: Option<Fault>,
     calls: HashMap<&'static str, u64>,
@@ -120,9 +122,15 @@ impl FakeBackend {
         self.state().down = Some(fault);
     }
 
+    /// Sandboxes of this repo don't start until [`FakeBackend::clear_faults`].
+    pub fn refuse(&self, repo: &RepoName) {
+        self.state().refused.insert(repo.clone());
+    }
+
     pub fn clear_faults(&self) {
         let mut state = self.state();
         state.faults.clear();
+        state.refused.clear();
         state.down = None;
     }
 
@@ -243,6 +251,12 @@ impl Backend for FakeBackend {
 
     async fn start(&self, spec: &StartSandbox) -> Result<String> {
         let after = self.enter("start").await?;
+        if self.state().refused.contains(&spec.repo) {
+            return Err(Error::new(
+                ErrorKind::Permanent,
+                format!("start a sandbox of {} (injected)", spec.repo),
+            ));
+        }
         let engine_id = format!("fake-{}", spec.id);
         let new = {
             let mut state = self.state();

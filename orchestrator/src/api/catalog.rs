@@ -39,13 +39,15 @@ pub async fn metrics(State(app): Hotbed) -> Response {
 fn view(app: &App, spec: &RepoSpec) -> RepoView {
     let image = app.repos.current_image(&spec.name);
     let now = app.clock.now();
+    let plan = app.pools.last_plan();
+    let pool = plan.repos.iter().find(|p| p.repo == spec.name);
     RepoView {
         name: spec.name.to_string(),
         url: spec.url.clone(),
         branch: spec.branch.to_string(),
         image_age_seconds: image.as_ref().map(|i| now.duration_since(i.created_at).as_secs()),
         image: image.as_ref().map(Into::into),
-        pool: app.pools.last_plan().repos.iter().find(|p| p.repo == spec.name).map(Into::into),
+        pool: pool.map(|p| PoolView::new(p, app.demands.order_of(&spec.name).as_ref())),
         build: app.builds.present(&spec.name).as_ref().map(|b| BuildView::at(now, b)),
     }
 }
@@ -57,7 +59,7 @@ pub async fn repos(State(app): Hotbed) -> Json<List<RepoView>> {
     Json(List { items, next: None })
 }
 
-fn named(app: &Arc<App>, owner: &str, name: &str) -> Result<Arc<RepoSpec>> {
+pub(super) fn named(app: &Arc<App>, owner: &str, name: &str) -> Result<Arc<RepoSpec>> {
     let repo: RepoName = parse("repo", &format!("{owner}/{name}"))?;
     app.repos.spec(&repo)
 }
@@ -172,26 +174,6 @@ pub async fn images(State(app): Hotbed, Query(q): Query<ImagesQuery>) -> ApiResu
     let repo: Option<RepoName> = q.repo.map(|r| parse("repo", &r)).transpose()?;
     let found = app.store.images(repo.as_ref(), page(q.after, q.limit)?).await?;
     Ok(Json(List { items: found.items.iter().map(Into::into).collect(), next: found.next }))
-}
-
-/// The pools: what they want, what they have, and why.
-#[utoipa::path(get, path = "/v1/pools", tag = "pools", responses((status = 200, body = List<PoolView>)))]
-pub async fn pools(State(app): Hotbed) -> Json<List<PoolView>> {
-    let items = app.pools.plan().repos.iter().map(Into::into).collect();
-    Json(List { items, next: None })
-}
-
-/// One pool.
-#[utoipa::path(get, path = "/v1/pools/{owner}/{name}", tag = "pools", responses((status = 200, body = PoolView)))]
-pub async fn pool(
-    State(app): Hotbed,
-    Path((owner, name)): Path<(String, String)>,
-) -> ApiResult<Json<PoolView>> {
-    let spec = named(&app, &owner, &name)?;
-    let plan = app.pools.plan();
-    let found = plan.repos.iter().find(|p| p.repo == spec.name);
-    let found = found.ok_or_else(|| Error::not_found(format!("{} has no pool", spec.name)))?;
-    Ok(Json(found.into()))
 }
 
 /// Sessions, launches and pull requests, counted.

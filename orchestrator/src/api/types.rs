@@ -1,5 +1,7 @@
 //! What requests and answers look like. Kept apart from the records, so that a record can change without the API.
 
+mod pool;
+
 use std::collections::BTreeMap;
 
 use domain::wire::{DirEntry, ExecExit, ExecStatus, FileKind};
@@ -9,6 +11,11 @@ use domain::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use self::pool::{
+    Arrivals, ExpectedView, FloorView, GiveOrder, LessonView, MinuteView, OrderView, OrderWord, PoolTerms,
+    PoolView,
+};
 
 /// One page of a list.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -607,35 +614,6 @@ impl From<&ImageRecord> for ImageView {
             size: r.size,
             created_at: r.created_at,
             verified_at: r.verified_at,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct PoolView {
-    pub repo: String,
-    pub target: u32,
-    /// Why the target is what it is.
-    pub why: String,
-    pub warm: u32,
-    pub starting: u32,
-    pub creating: u32,
-    pub reserved: u32,
-    /// What the pool is doing, or what holds it back.
-    pub reason: String,
-}
-
-impl From<&pool::RepoPlan> for PoolView {
-    fn from(p: &pool::RepoPlan) -> Self {
-        Self {
-            repo: p.repo.to_string(),
-            target: p.target.members,
-            why: p.target.to_string(),
-            warm: p.have.warm,
-            starting: p.have.starting,
-            creating: p.have.creating,
-            reserved: p.have.reserved,
-            reason: p.reason.clone(),
         }
     }
 }

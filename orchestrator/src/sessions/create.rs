@@ -176,6 +176,8 @@ impl Sessions {
         let image = self.repos.current_image(&spec.name);
         if let Some(image) = &image {
             let now = self.clock.now();
+            self.demands.arrived(&spec.name);
+            self.metrics.pool_arrival(&spec.name);
             let allowed = [image.id];
             let want = Want {
                 repo: &spec.name,
@@ -188,6 +190,7 @@ impl Sessions {
             };
             match self.fleet.claim(&want, record.id) {
                 Ok((entry, sandbox, launch)) => {
+                    self.metrics.pool_hit(&spec.name);
                     record.state = SessionState::Active;
                     record.sandbox = Some(entry.id);
                     record.image = sandbox.image;
@@ -242,7 +245,7 @@ impl Sessions {
         if self.cold_waiting.load(Ordering::Relaxed) >= COLD_QUEUE {
             return Err(Error::exhausted(format!("{COLD_QUEUE} sessions wait for a cold start already")));
         }
-        let prepared = self.fleet.prepare(spec, order);
+        let prepared = self.room.admit(spec, || self.fleet.prepare(spec, order))?;
         record.sandbox = Some(prepared.record.id);
         let tx = Tx::new().sandbox(&prepared.record);
         Ok((launch, tx, Some(prepared)))
@@ -283,6 +286,10 @@ impl Sessions {
             };
             me.cold_waiting.fetch_sub(1, Ordering::Relaxed);
             let entry = prepared.entry.clone();
+            tokio::select! {
+                () = me.room.enter(&entry) => {}
+                () = me.stop.cancelled() => return,
+            }
             me.fleet.launch(prepared);
             // The turn ends when the agent answers, or never will.
             tokio::select! {
@@ -301,7 +308,10 @@ impl Sessions {
             self.by_sandbox.remove(&sandbox);
         }
         match (prepared, sandbox) {
-            (Some(prepared), _) => self.fleet.forget(prepared),
+            (Some(prepared), _) => {
+                self.room.leave(prepared.record.id);
+                self.fleet.forget(prepared);
+            }
             (None, Some(sandbox)) => self.drop_member(sandbox).await,
             (None, None) => {}
         }

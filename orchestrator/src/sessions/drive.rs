@@ -153,7 +153,7 @@ impl Sessions {
             }
         };
         info!(session = %session.id, "starting another sandbox for a session that has none");
-        let prepared = self.fleet.prepare(&spec, order);
+        let prepared = self.room.admit_again(&spec, || self.fleet.prepare(&spec, order));
         let entry = prepared.entry.clone();
         let (receipt, old) = {
             let mut r = session.lock();
@@ -165,6 +165,7 @@ impl Sessions {
         }
         self.by_sandbox.insert(entry.id, session.id);
         if let Err(e) = receipt.await {
+            self.room.leave(entry.id);
             self.fleet.forget(prepared);
             return Err(e);
         }

@@ -5,6 +5,7 @@ mod make;
 mod plan;
 mod properties;
 mod race;
+mod room;
 mod shelf;
 mod sim;
 mod target;

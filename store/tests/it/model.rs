@@ -18,6 +18,10 @@ enum Change {
     PullRequest(u128, usize),
     Warmup(u128, usize),
     Cadence(u128),
+    /// A repo's lead times and the order for its pool.
+    Demand(u128),
+    /// An hour with so many claims in its last minute.
+    Hour(u128, u32),
     Idempotency(u128),
     /// Of the kind with this number.
     Remove(usize, u128),
@@ -49,6 +53,9 @@ struct Model {
     requests: HashMap<PullRequestId, PullRequestRecord>,
     warmups: HashMap<WarmupId, WarmupRecord>,
     cadences: HashMap<RepoName, CadenceRecord>,
+    demands: HashMap<RepoName, DemandRecord>,
+    demand_hours: HashMap<(RepoName, i64), DemandHour>,
+    pool_orders: HashMap<RepoName, PoolOrder>,
     idempotency: HashMap<String, Idempotency>,
 }
 
@@ -106,6 +113,19 @@ impl Model {
                     self.cadences.insert(r.repo.clone(), r);
                     tx
                 }
+                Change::Demand(n) => {
+                    let (r, order) = (samples::demand(n), samples::pool_order(n));
+                    let tx = tx.demand(&r).pool_order(&order);
+                    self.demands.insert(r.repo.clone(), r);
+                    self.pool_orders.insert(order.repo.clone(), order);
+                    tx
+                }
+                Change::Hour(n, claims) => {
+                    let r = samples::demand_hour(n, claims);
+                    let tx = tx.demand_hour(&r);
+                    self.demand_hours.insert((r.repo.clone(), r.hour), r);
+                    tx
+                }
                 Change::Idempotency(n) => {
                     let r = samples::idempotency(n, now);
                     let tx = tx.idempotency(&r);
@@ -119,7 +139,7 @@ impl Model {
     }
 
     fn remove(&mut self, tx: Tx, kind: usize, n: u128, now: jiff::Timestamp) -> Tx {
-        match kind % 9 {
+        match kind % 11 {
             0 => {
                 self.sandboxes.remove(&SandboxId::from_u128(n));
                 tx.remove_sandbox(SandboxId::from_u128(n))
@@ -152,6 +172,14 @@ impl Model {
                 self.cadences.remove(&samples::repo(n));
                 tx.remove_cadence(samples::repo(n))
             }
+            8 => {
+                self.demands.remove(&samples::repo(n));
+                tx.remove_demand(samples::repo(n))
+            }
+            9 => {
+                self.pool_orders.remove(&samples::repo(n));
+                tx.remove_pool_order(samples::repo(n))
+            }
             _ => {
                 let r = samples::idempotency(n, now);
                 self.idempotency.remove(&r.key);
@@ -180,6 +208,9 @@ impl Model {
                 r.id
             }),
             cadences: sorted(self.cadences.values().cloned(), |r| r.repo.clone()),
+            demands: sorted(self.demands.values().cloned(), |r| r.repo.clone()),
+            demand_hours: sorted(self.demand_hours.values().cloned(), |r| (r.repo.clone(), r.hour)),
+            pool_orders: sorted(self.pool_orders.values().cloned(), |r| r.repo.clone()),
             idempotency: sorted(self.idempotency.values().cloned(), |r| r.key.clone()),
         }
     }
@@ -196,8 +227,10 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (id(), 0..3usize).prop_map(|(n, s)| Change::PullRequest(n, s)),
         2 => (id(), 0..3usize).prop_map(|(n, s)| Change::Warmup(n, s)),
         1 => id().prop_map(Change::Cadence),
+        1 => id().prop_map(Change::Demand),
+        2 => (id(), 0..9u32).prop_map(|(n, claims)| Change::Hour(n, claims)),
         2 => id().prop_map(Change::Idempotency),
-        2 => (0..9usize, id()).prop_map(|(k, n)| Change::Remove(k, n)),
+        2 => (0..11usize, id()).prop_map(|(k, n)| Change::Remove(k, n)),
     ]
 }
 

@@ -300,3 +300,21 @@ async fn a_closed_store_says_so() {
     assert_eq!(other.session(record.id).await.unwrap_err().kind(), ErrorKind::Unavailable);
     other.close().await;
 }
+
+#[tokio::test]
+async fn hours_are_written_anew_and_forgotten_by_their_age() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path()).await;
+    let hours: Vec<_> = (0..6).map(|n| samples::demand_hour(n, 1)).collect();
+    let tx = hours.iter().fold(Tx::new(), |tx, hour| tx.demand_hour(hour));
+    store.commit(tx).await.unwrap();
+    // More come in the last one, and what began before the third is too old; also where one of these is named again.
+    let last = samples::demand_hour(5, 8);
+    let tx = Tx::new().forget_demand(hours[3].begins_at()).demand_hour(&last).demand_hour(&hours[0]);
+    store.commit(tx).await.unwrap();
+    store.close().await;
+    let (_, loaded) = open(dir.path()).await;
+    let mut left = loaded.demand_hours;
+    left.sort_by_key(|h| h.hour);
+    assert_eq!(left, [hours[3].clone(), hours[4].clone(), last]);
+}

@@ -143,6 +143,25 @@ pub fn cadence(n: u128) -> CadenceRecord {
     }
 }
 
+pub fn demand(n: u128) -> DemandRecord {
+    let lead = LeadTimes { watched_since: Some(at(n as i64)), samples: vec![700, n as u32] };
+    DemandRecord { repo: repo(n), lead }
+}
+
+/// Of hour `n`; with more claims the larger `claims` is.
+pub fn demand_hour(n: u128, claims: u32) -> DemandHour {
+    DemandHour { repo: repo(n % 3), hour: 470_000 + n as i64, minutes: vec![(0, 1), (59, claims)] }
+}
+
+pub fn pool_order(n: u128) -> PoolOrder {
+    let kind = match n % 3 {
+        0 => PoolOrderKind::Pause,
+        1 => PoolOrderKind::Drain,
+        _ => PoolOrderKind::Set { min: Some(n as u32), max: None, until: at(50) },
+    };
+    PoolOrder { repo: repo(n), kind, at: at(n as i64), by: "ada".into(), why: "a \"demo\"".into() }
+}
+
 pub fn snapshot(n: u128, state: SnapshotState) -> SnapshotRecord {
     SnapshotRecord {
         id: SnapshotId::from_u128(n),

@@ -31,6 +31,8 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Repo {
     pub name: &'static str,
     pub pool: u32,
+    /// Keys of its pool besides `min` and `max`.
+    pub policy: Value,
     pub network: &'static str,
     pub setup: Vec<&'static str>,
     pub verify: Option<&'static str>,
@@ -52,6 +54,7 @@ impl Repo {
         Self {
             name,
             pool,
+            policy: json!({}),
             network: "none",
             setup: Vec::new(),
             verify: None,
@@ -238,9 +241,12 @@ impl World {
                 for (key, value) in r.image.as_object().into_iter().flatten() {
                     image[key] = value.clone();
                 }
+                let mut pool = json!({"min": r.pool, "max": r.pool + 4});
+                for (key, value) in r.policy.as_object().into_iter().flatten() {
+                    pool[key] = value.clone();
+                }
                 json!({
-                    "name": r.name, "url": url, "image": image,
-                    "pool": {"min": r.pool, "max": r.pool + 4},
+                    "name": r.name, "url": url, "image": image, "pool": pool,
                     "session": {"timeout": "1h", "sync_timeout": r.sync_timeout},
                     "resources": {"cpus": 2, "memory": "512MiB", "pids": 256},
                     "network": r.network,

@@ -53,7 +53,7 @@ async fn scraped(w: &World, prometheus: &Prometheus) {
 fn every_metric_moves_and_every_panel_has_data() {
     World::with(load::setup(), async |w| {
         // As a configuration with a budget sets it.
-        let budget = config::Budget { memory: Some(64 << 30), cpu_millis: Some(64_000) };
+        let budget = domain::Budget { memory: Some(64 << 30), cpu_millis: Some(64_000), sandboxes: None };
         w.app().metrics.set_budget(budget);
         let address = w.client().address.parse().expect("address");
         let prometheus = Prometheus::start(address, &w.app().api_key).await;
