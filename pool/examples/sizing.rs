@@ -1,10 +1,12 @@
-//! The figures and plots of `docs/pool-sizing.md`: `cargo run --release -p pool --example sizing docs/pool-sizing.svg`.
+//! The figures and plots of `docs/pool-sizing.md`: `cargo run --release -p pool --example sizing docs/pool-sizing.svg`,
+//! and after it how many weeks are simulated, eight when not given.
 
 use pool::sim::study::{compare, course, office, plot};
 use pool::sim::{Rule, run, svg};
 
 fn main() -> std::io::Result<()> {
-    let scenarios = [1, 2, 3, 4, 5, 6, 7, 8].map(office);
+    let weeks: u64 = std::env::args().nth(2).and_then(|n| n.parse().ok()).unwrap_or(8);
+    let scenarios: Vec<_> = (1..=weeks).map(office).collect();
     let curves = compare(&scenarios);
     for curve in &curves {
         println!("{}: {:?} idle hours at 99 %", curve.name, curve.idle_hours_at(0.99).map(f64::round));
@@ -16,7 +18,10 @@ fn main() -> std::io::Result<()> {
     let planner = run(&scenarios[0], Rule::Plan);
     let fixed = run(&scenarios[0], Rule::Fixed(12));
     let week = course("One of the weeks", &scenarios[0], &[("planner", &planner), ("fixed at 12", &fixed)]);
-    let costs =
-        plot("Eight weeks of 4,000 claims each by office hours, with bursts of six", &curves, 24_000.0);
+    let costs = plot(
+        &format!("{weeks} weeks of 4,000 claims each by office hours, with bursts of six"),
+        &curves,
+        3000.0 * weeks as f64,
+    );
     std::fs::write(path, svg::document(&[costs, week]))
 }

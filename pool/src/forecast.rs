@@ -20,7 +20,8 @@ const RECENT: [usize; 2] = [5, 20];
 /// mostly by its claims, and does not swing with each claim that leaves the window.
 const KEPT: usize = 15;
 /// A recent past counts where it is less likely than this after what the season leads to expect; otherwise it is what
-/// chance makes of the usual, and each single claim at night would look like a surge.
+/// chance makes of the usual, and each single claim at night would look like a surge. One per cent costs a hundredth more
+/// idle hours at the same hit rate (18 simulated weeks of an office; better in one group of six, worse in two).
 const UNUSUAL: f64 = 0.002;
 /// The hour of earlier weeks begins this many minutes before the same moment, and so ends 40 minutes after it: what
 /// comes is of more interest than what has been.
