@@ -4,17 +4,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use domain::{
-    Base, Budget, Network, PoolPolicy, Recipe, RepoSpec, Resources, SecretSource, SessionPolicy, Window,
-};
+use domain::{Budget, Network, PoolPolicy, Recipe, RepoSpec, Resources, SecretSource, SessionPolicy, Window};
 
 use crate::Warning;
 use crate::de::{decode, place_of};
 use crate::error::{Problem, Source, clip};
 use crate::pem;
 use crate::sections::{
-    BackendSection, BaseSection, File, ForgeSection, ImageSection, MadeBase, NetworkSection, PackagesSection,
-    RepoSection, WindowSection,
+    BackendSection, File, ForgeSection, ImageSection, NetworkSection, RepoSection, WindowSection,
 };
 use crate::settings::{
     BuildSettings, DockerSettings, ForgeSettings, GithubSettings, Settings, WarmupSettings,
@@ -187,7 +184,7 @@ impl<'a> Checker<'a> {
         }
         if *whole {
             let secrets: Vec<_> = image.secrets.0.keys().map(String::as_str).collect();
-            for (key, problem) in image.phases().problems(&secrets) {
+            for (key, problem) in image.phases().problems(Some(&secrets)) {
                 self.problem(at, &format!("image.{key}"), problem);
             }
         }
@@ -359,16 +356,6 @@ impl<'a> Checker<'a> {
             self.problem("", "forge.github", not("the GitHub forge", "`forge: local`"));
         }
         for Merged { at, section, .. } in repos {
-            let base = "an image reference, or `{ packages: { suite: …, include: […] } }`";
-            match &section.image.base {
-                Some(BaseSection::Made(MadeBase::Dockerfile(_))) => {
-                    self.problem(at, "image.base.dockerfile", not("a Dockerfile as base", base));
-                }
-                Some(BaseSection::Made(MadeBase::Devcontainer(_))) => {
-                    self.problem(at, "image.base.devcontainer", not("a devcontainer as base", base));
-                }
-                _ => {}
-            }
             if let NetworkSection::Egress(_) = section.network {
                 let problem =
                     Problem::new("egress lists are not enforced by this version; use none or bridge")
@@ -477,14 +464,7 @@ impl<'a> Checker<'a> {
     /// `None` where something is missing; that is a problem already.
     fn spec(&self, file: &File, repo: &RepoSection) -> Option<RepoSpec> {
         let image = &repo.image;
-        let base = match image.base.as_ref()? {
-            BaseSection::Reference(reference) => Base::Reference(reference.0.clone()),
-            BaseSection::Made(MadeBase::Packages(PackagesSection { suite, include })) => Base::Packages {
-                suite: suite.0.clone(),
-                include: include.iter().map(|p| p.0.clone()).collect(),
-            },
-            BaseSection::Made(_) => return None,
-        };
+        let base = image.base.as_ref()?.base();
         let network = match &repo.network {
             NetworkSection::None => Network::None,
             NetworkSection::Bridge => Network::Bridge,
@@ -512,6 +492,7 @@ impl<'a> Checker<'a> {
                     .map(|path| self.resolve(path))
                     .collect(),
                 step_timeout: image.step_timeout.0,
+                repository_file: image.repository_file.settings(),
             },
             pool: PoolPolicy {
                 min: repo.pool.min,

@@ -20,6 +20,17 @@ impl Source {
         Self { file: file.to_owned(), text: text.to_owned(), starts }
     }
 
+    /// A file of a repository: text, and no longer than `limit` bytes.
+    pub fn untrusted(bytes: &[u8], file: &str, limit: usize) -> Result<Self, ConfigErrors> {
+        if bytes.len() > limit {
+            let problem = Problem::new(format!("the file has {} bytes", bytes.len()))
+                .expected(format!("at most {limit}"));
+            return Err(ConfigErrors::unreadable(file, problem));
+        }
+        let text = text(bytes, file)?;
+        Ok(Self::new(file, text.strip_prefix('\u{feff}').unwrap_or(text)))
+    }
+
     /// The line of a byte, counted from 1.
     pub fn line_of(&self, at: usize) -> usize {
         self.starts.partition_point(|s| *s <= at)
@@ -34,6 +45,19 @@ impl Source {
         let rest = self.text.get(self.start_of(line)..).unwrap_or("");
         rest.split('\n').next().unwrap_or("").trim_end_matches('\r')
     }
+}
+
+/// Bytes as text, or the first that is none.
+pub(crate) fn text<'a>(bytes: &'a [u8], file: &str) -> Result<&'a str, ConfigErrors> {
+    std::str::from_utf8(bytes).map_err(|e| {
+        // What is before the fault can be shown.
+        let good = e.valid_up_to();
+        let source = Source::new(file, &String::from_utf8_lossy(bytes));
+        let problem = Problem::new(format!("byte 0x{:02x} is not UTF-8", bytes.get(good).unwrap_or(&0)))
+            .at(good..good + '\u{fffd}'.len_utf8())
+            .expected("a text file in UTF-8");
+        ConfigErrors::new(&source, vec![problem])
+    })
 }
 
 /// One thing that is wrong.
@@ -145,6 +169,34 @@ impl ConfigErrors {
             }
         }
         Self { file: source.file.clone(), problems, more }
+    }
+
+    /// A line for each problem, without the text of the file: for a build's log.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for problem in &self.problems {
+            let mut line = match &problem.place {
+                Some(at) => format!("{}:{}:{}: ", self.file, at.line, at.column),
+                None => format!("{}: ", self.file),
+            };
+            if !problem.path.is_empty() {
+                line += &format!("{}: ", problem.path);
+            }
+            line += &problem.message;
+            if let Some(expected) =
+                problem.expected.as_ref().filter(|e| !problem.message.contains(e.as_str()))
+            {
+                line += &format!("; expected {expected}");
+            }
+            if let Some(help) = &problem.help {
+                line += &format!(" ({help})");
+            }
+            lines.push(line);
+        }
+        if self.more > 0 {
+            lines.push(format!("{}: and {} more", self.file, self.more));
+        }
+        lines
     }
 
     /// `{"file": …, "errors": [{"message", "path", "line", "column", "value", "expected", "help", "snippet"}], "more": 0}`

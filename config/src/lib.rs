@@ -12,8 +12,11 @@ mod check;
 mod de;
 mod diff;
 mod error;
+mod import;
 mod pem;
 mod phases;
+mod recipe_file;
+mod recipe_text;
 mod reference;
 mod schema;
 mod sections;
@@ -30,6 +33,9 @@ use serde::Serialize;
 
 pub use diff::{Change, ConfigDiff, RepoChange};
 pub use error::{ConfigErrors, Place, Problem};
+pub use import::import;
+pub use recipe_file::{MAX_REPOSITORY_FILE, repository_file};
+pub use recipe_text::{recipe_json, recipe_yaml};
 pub use settings::{BuildSettings, DockerSettings, ForgeSettings, GithubSettings, Settings, WarmupSettings};
 pub use values::{ListenAddress, SecretRef};
 
@@ -88,19 +94,8 @@ impl Config {
         if bytes.len() > MAX_BYTES {
             return Err(ConfigErrors::unreadable(file_name, too_large()));
         }
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Self::parse(text, file_name, base_dir),
-            Err(e) => {
-                // What is before the fault can be shown.
-                let good = e.valid_up_to();
-                let source = Source::new(file_name, &String::from_utf8_lossy(bytes));
-                let problem =
-                    Problem::new(format!("byte 0x{:02x} is not UTF-8", bytes.get(good).unwrap_or(&0)))
-                        .at(good..good + '\u{fffd}'.len_utf8())
-                        .expected("a text file in UTF-8");
-                Err(ConfigErrors::new(&source, vec![problem]))
-            }
-        }
+        let text = error::text(bytes, file_name)?;
+        Self::parse(text, file_name, base_dir)
     }
 
     /// Checks a text. Reads the files that it names (certificates), relative ones below `base_dir`; nothing else
@@ -146,6 +141,11 @@ impl Config {
     /// JSON Schema, draft 2020-12. It knows structure, not ranges of texts nor what keys need of each other.
     pub fn schema() -> serde_json::Value {
         schema::schema()
+    }
+
+    /// JSON Schema of a repository's own file, `.hotbed.yaml`.
+    pub fn repository_schema() -> serde_json::Value {
+        schema::repository_schema()
     }
 
     /// The reference of all keys, in Markdown.

@@ -83,6 +83,13 @@ pub(crate) struct ServiceSection {
     /// When it is ready. A warm sandbox is one whose services are.
     #[serde(default)]
     pub ready: ReadySection,
+    /// Where false, nothing waits for it, and its end is no failure.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub required: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// When a service is ready: all that is given must hold. Where nothing is, it is ready when it has been started.
@@ -213,12 +220,18 @@ impl ServiceSection {
                 log: ready.log.as_ref().map(|l| l.0.clone()),
                 timeout: ready.timeout.map_or(Ready::DEFAULT_TIMEOUT, |t| t.0),
             },
+            required: self.required,
         }
     }
 }
 
 /// Where no secret goes, or there is none of this name.
-fn secret_problem(phase: &str, full: &CommandSection, name: &EnvName, known: &[&str]) -> Option<Problem> {
+fn secret_problem(
+    phase: &str,
+    full: &CommandSection,
+    name: &EnvName,
+    known: Option<&[&str]>,
+) -> Option<Problem> {
     let problem = |message: String| Problem::new(message).value(name.to_string());
     if matches!(phase, "prepare" | "start") {
         return Some(
@@ -232,6 +245,12 @@ fn secret_problem(phase: &str, full: &CommandSection, name: &EnvName, known: &[&
                 .expected("`inputs` or `secrets`, and not both"),
         );
     }
+    let Some(known) = known else {
+        return Some(
+            problem("a repository's own commands get no secrets here".into())
+                .expected("`secrets` in `image.repository_file.may_set` of hotbed.yaml"),
+        );
+    };
     if known.contains(&name.0.as_str()) {
         return None;
     }
@@ -266,9 +285,9 @@ impl PhaseKeys<'_> {
         ]
     }
 
-    /// What is wrong with a key because of where it stands, or of `secrets`, which there are: the key path below the
-    /// section, and the problem.
-    pub fn problems(&self, secrets: &[&str]) -> Vec<(String, Problem)> {
+    /// What is wrong with a key because of where it stands: the key path below the section, and the problem. `secrets`
+    /// are the names there are; `None` where none may be named.
+    pub fn problems(&self, secrets: Option<&[&str]>) -> Vec<(String, Problem)> {
         let mut problems = Vec::new();
         for (phase, section) in self.each() {
             for (i, full) in section.full() {

@@ -115,13 +115,25 @@ pub(crate) fn sections() -> Vec<Section> {
             "base",
             "repos[].image.base",
             &[],
-            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image: { base: debian:bookworm }\n  - name: acme/tools\n    url: https://github.com/acme/tools.git\n    image: { base: { packages: { suite: bookworm, include: [git, python3] } } }\n",
+            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image: { base: debian:bookworm }\n  - name: acme/tools\n    url: https://github.com/acme/tools.git\n    image: { base: { packages: { suite: bookworm, include: [git, python3] } } }\n  - name: acme/web\n    url: https://github.com/acme/web.git\n    image: { base: { devcontainer: .devcontainer/devcontainer.json } }\n",
         ),
         section(
             "packages",
             "repos[].image.base.packages",
             keys_of::<sections::PackagesSection>(),
             "repos:\n  - name: acme/tools\n    url: /srv/git/tools.git\n    image:\n      base:\n        packages: { suite: bookworm, include: [git, python3] }\n",
+        ),
+        section(
+            "dockerfile",
+            "repos[].image.base.dockerfile",
+            keys_of::<sections::DockerfileSection>(),
+            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base:\n        dockerfile: { path: docker/dev.Dockerfile, target: dev, args: { NODE: \"22\" } }\n",
+        ),
+        section(
+            "repository_file",
+            "repos[].image.repository_file",
+            keys_of::<sections::RepositoryFileSection>(),
+            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base: debian:bookworm\n      repository_file: { wins: repository, may_set: [env, setup, update, warm, verify] }\n",
         ),
         section(
             "pool",

@@ -1,15 +1,25 @@
 //! The JSON Schema of the file, from the same types that read it.
 
-use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
+use crate::recipe_file::RecipeSection;
 use crate::sections::File;
 
 pub(crate) fn schema() -> Value {
+    schema_of::<File>()
+}
+
+/// The same of a repository's own file.
+pub(crate) fn repository_schema() -> Value {
+    schema_of::<RecipeSection>()
+}
+
+fn schema_of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
-    let mut schema = settings.into_generator().into_root_schema_for::<File>();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
     // `required` on an optional field names it, as it should; the rest of the optional ones take no null.
     without_null.transform(&mut schema);
     let mut schema = schema.to_value();

@@ -1,5 +1,6 @@
 //! The shape of `hotbed.yaml`: its sections, keys and defaults. The doc comments are the reference and the schema.
 
+use domain::{Base, Dockerfile, Import, ImportKind, RecipeKey, RepositoryFile, TreePath, Winner};
 use schemars::JsonSchema;
 use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Serialize};
@@ -7,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::phases::{PhaseKeys, PhaseSection, ServiceSection};
 use crate::values::{
     BranchName, BranchPattern, ByteSize, Cpus, Days, DockerHost, Env, FilePath, GitUrl, HostPattern, Hours,
-    HttpUrl, ImageReference, ListenAddress, NetworkName, Origin, PackageName, Period, Rate, Repo,
-    RuntimeName, Schedule, SecretRef, Secrets, SetName, Suite, Workspace, Zone, parse,
+    HttpUrl, ImageReference, ListenAddress, Needle, NetworkName, Origin, PackageName, Period, Rate, Repo,
+    RuntimeName, Schedule, SecretRef, Secrets, SetName, Suite, TreeFile, Workspace, Zone, parse,
 };
 
 /// The default of a key, parsed from what one would write. A test reads every default, so none can fail later.
@@ -317,6 +318,8 @@ pub(crate) struct ImageSection {
     pub secrets: Secrets,
     /// PEM files that go into the image's trust store.
     pub ca_certificates: Vec<FilePath>,
+    /// What the repository may say of its own image, in its `.hotbed.yaml`.
+    pub repository_file: RepositoryFileSection,
 }
 
 impl Default for ImageSection {
@@ -338,8 +341,76 @@ impl Default for ImageSection {
             env: Env::default(),
             secrets: Secrets::default(),
             ca_certificates: Vec::new(),
+            repository_file: RepositoryFileSection::default(),
         }
     }
+}
+
+/// What a repository may say of its own image, in a file `.hotbed.yaml` at its root. It is read at the commit that is built.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "repository_file")]
+pub(crate) struct RepositoryFileSection {
+    /// Whether the file is looked at.
+    pub read: bool,
+    /// Whose word counts where both set a key. What is not used is named in the build's log.
+    pub wins: WinnerSection,
+    /// What it may set; anything else in it fails the build. `secrets` lets its commands name secrets, `base` lets it choose where the image starts.
+    pub may_set: Vec<RecipeKeySection>,
+}
+
+impl Default for RepositoryFileSection {
+    fn default() -> Self {
+        let may_set = RepositoryFile::default().may_set.into_iter().map(RecipeKeySection).collect();
+        Self { read: true, wins: WinnerSection::Operator, may_set }
+    }
+}
+
+impl RepositoryFileSection {
+    pub fn settings(&self) -> RepositoryFile {
+        RepositoryFile {
+            read: self.read,
+            wins: match self.wins {
+                WinnerSection::Operator => Winner::Operator,
+                WinnerSection::Repository => Winner::Repository,
+            },
+            may_set: self.may_set.iter().map(|k| k.0).collect(),
+        }
+    }
+}
+
+/// Whose word counts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum WinnerSection {
+    /// What hotbed.yaml says.
+    Operator,
+    /// What the repository says.
+    Repository,
+}
+
+/// A part of a recipe.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct RecipeKeySection(pub RecipeKey);
+
+impl crate::values::Text for RecipeKeySection {
+    const EXPECTED: &'static str = "a part of a recipe: `base`, `env`, `secrets`, `setup`, `update`, `warm`, `verify`, `prepare`, `start` or `services`";
+
+    fn parse(text: &str) -> Result<Self, crate::de::Reason> {
+        let key = RecipeKey::ALL.into_iter().find(|k| k.as_str() == text);
+        key.map(Self).ok_or_else(|| crate::values::not(text, "a part of a recipe"))
+    }
+}
+
+impl std::fmt::Display for RecipeKeySection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+crate::values::text_values! {
+    RecipeKeySection, "recipe-key", "string";
 }
 
 impl ImageSection {
@@ -373,10 +444,83 @@ pub(crate) enum BaseSection {
 pub(crate) enum MadeBase {
     /// A root filesystem of a distribution's packages; needs no registry.
     Packages(PackagesSection),
-    /// A Dockerfile in the repository. Refused by this version.
-    Dockerfile(FilePath),
-    /// A devcontainer.json in the repository. Refused by this version.
-    Devcontainer(FilePath),
+    /// A Dockerfile in the repository, built by the engine from the tree at the commit. Its path, or more.
+    Dockerfile(DockerfileChoice),
+    /// A `devcontainer.json` in the repository: its image or Dockerfile, environment and commands. `hotbed recipe import` shows what it gives.
+    Devcontainer(TreeFile),
+    /// A `.cursor/environment.json` in the repository, likewise.
+    Cursor(TreeFile),
+    /// A `.gitpod.yml` in the repository, likewise.
+    Gitpod(TreeFile),
+}
+
+/// A Dockerfile: its path, or with what it needs.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(crate) enum DockerfileChoice {
+    Path(TreeFile),
+    Full(DockerfileSection),
+}
+
+/// A Dockerfile in the repository.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "dockerfile")]
+pub(crate) struct DockerfileSection {
+    /// Where it lies.
+    pub path: TreeFile,
+    /// The directory that it copies from. `.` is the repository's root. What its `.dockerignore` names is left out.
+    #[serde(default = "root_of_tree")]
+    pub context: TreeFile,
+    /// The stage that is built; the last one when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Needle>,
+    /// Arguments of the build. They end up in the image's history: not for secrets.
+    #[serde(default)]
+    pub args: Env,
+}
+
+fn root_of_tree() -> TreeFile {
+    written(".")
+}
+
+impl<'de> Deserialize<'de> for DockerfileChoice {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct DockerfileVisitor;
+        impl<'de> Visitor<'de> for DockerfileVisitor {
+            type Value = DockerfileChoice;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a path in the repository, or `{ path: …, context: …, target: …, args: … }`")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<DockerfileChoice, E> {
+                parse(text).map(DockerfileChoice::Path).map_err(E::custom)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DockerfileChoice, A::Error> {
+                DockerfileSection::deserialize(MapAccessDeserializer::new(map)).map(DockerfileChoice::Full)
+            }
+        }
+        d.deserialize_any(DockerfileVisitor)
+    }
+}
+
+impl DockerfileChoice {
+    fn dockerfile(&self) -> Dockerfile {
+        match self {
+            Self::Path(path) => Dockerfile {
+                path: path.0.clone(),
+                context: TreePath::root(),
+                target: None,
+                args: Default::default(),
+            },
+            Self::Full(full) => Dockerfile {
+                path: full.path.0.clone(),
+                context: full.context.0.clone(),
+                target: full.target.as_ref().map(|t| t.0.clone()),
+                args: full.args.0.clone(),
+            },
+        }
+    }
 }
 
 /// A root filesystem of a distribution's packages.
@@ -389,6 +533,26 @@ pub(crate) struct PackagesSection {
     /// Packages besides the minimal system. `git` is needed in a sandbox.
     #[serde(default)]
     pub include: Vec<PackageName>,
+}
+
+impl BaseSection {
+    pub fn base(&self) -> Base {
+        match self {
+            Self::Reference(reference) => Base::Reference(reference.0.clone()),
+            Self::Made(MadeBase::Packages(PackagesSection { suite, include })) => Base::Packages {
+                suite: suite.0.clone(),
+                include: include.iter().map(|p| p.0.clone()).collect(),
+            },
+            Self::Made(MadeBase::Dockerfile(choice)) => Base::Dockerfile(choice.dockerfile()),
+            Self::Made(MadeBase::Devcontainer(file)) => import_of(ImportKind::Devcontainer, file),
+            Self::Made(MadeBase::Cursor(file)) => import_of(ImportKind::Cursor, file),
+            Self::Made(MadeBase::Gitpod(file)) => import_of(ImportKind::Gitpod, file),
+        }
+    }
+}
+
+fn import_of(kind: ImportKind, file: &TreeFile) -> Base {
+    Base::Import(Import { kind, path: file.0.clone() })
 }
 
 impl<'de> Deserialize<'de> for BaseSection {
@@ -404,8 +568,12 @@ impl<'de> Deserialize<'de> for BaseSection {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<BaseSection, E> {
                 parse(text).map(BaseSection::Reference).map_err(E::custom)
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<BaseSection, A::Error> {
-                MadeBase::deserialize(MapAccessDeserializer::new(map)).map(BaseSection::Made)
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<BaseSection, A::Error> {
+                let made = MadeBase::deserialize(MapAccessDeserializer::new(&mut map))?;
+                match map.next_key::<String>()? {
+                    None => Ok(BaseSection::Made(made)),
+                    Some(_) => Err(de::Error::custom("a base is one thing, and here stand two")),
+                }
             }
         }
         d.deserialize_any(BaseVisitor)

@@ -155,13 +155,27 @@ fn union(under: &Node, over: &Node) -> Node {
     Node { value: Value::Map(Map { entries, removed: high.removed.clone() }), ..over.clone() }
 }
 
+/// Nodes in a file that anybody may have written.
+const MAX_UNTRUSTED_NODES: usize = 20_000;
+
 /// Reads the one document of a text. All duplicate keys are reported; a syntax error ends the reading.
 pub fn read(source: &Source) -> Result<Node, Vec<Problem>> {
+    read_within(source, MAX_NODES, true)
+}
+
+/// As [`read`], of a file that anybody may have written: with fewer nodes, and without aliases.
+pub fn read_untrusted(source: &Source) -> Result<Node, Vec<Problem>> {
+    read_within(source, MAX_UNTRUSTED_NODES, false)
+}
+
+fn read_within(source: &Source, max_nodes: usize, aliases: bool) -> Result<Node, Vec<Problem>> {
     let mut reader = Reader {
         source,
         parser: Parser::new_from_str(&source.text),
         anchors: HashMap::new(),
         count: 0,
+        max_nodes,
+        aliases,
         problems: Vec::new(),
     };
     match reader.document() {
@@ -183,6 +197,8 @@ struct Reader<'a> {
     /// Finished anchored nodes, and how many nodes each is.
     anchors: HashMap<usize, (Node, usize)>,
     count: usize,
+    max_nodes: usize,
+    aliases: bool,
     problems: Vec<Problem>,
 }
 
@@ -259,11 +275,12 @@ impl<'a> Reader<'a> {
 
     fn id(&mut self, span: &Range<usize>) -> Result<usize, Fatal> {
         self.count += 1;
-        if self.count > MAX_NODES {
+        let most = self.max_nodes;
+        if self.count > most {
             return Err(Box::new(
-                Problem::new(format!("the file holds more than {MAX_NODES} values"))
+                Problem::new(format!("the file holds more than {most} values"))
                     .at(span.clone())
-                    .expected(format!("at most {MAX_NODES}, with aliases expanded")),
+                    .expected(format!("at most {most}, with aliases expanded")),
             ));
         }
         Ok(self.count)
@@ -337,6 +354,14 @@ impl<'a> Reader<'a> {
                     }
                 }
             }
+            Event::Alias(_) if !self.aliases => {
+                return Err(Box::new(
+                    Problem::new("aliases are not used here")
+                        .path(path)
+                        .at(span)
+                        .expected("the value itself; a text that begins with `*` must be in quotes"),
+                ));
+            }
             Event::Alias(anchor) => {
                 let Some((target, size)) = self.anchors.get(&anchor) else {
                     return Err(Box::new(
@@ -345,8 +370,8 @@ impl<'a> Reader<'a> {
                 };
                 let (target, size) = (target.clone(), *size);
                 // Checked before the copy is made: nested aliases multiply.
-                if self.count + size > MAX_NODES {
-                    self.count = MAX_NODES;
+                if self.count + size > self.max_nodes {
+                    self.count = self.max_nodes;
                     self.id(&span)?;
                 }
                 let mut copy = self.copy(&target, &path, depth)?;

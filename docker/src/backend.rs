@@ -11,7 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use domain::ports::{
-    Backend, CaptureSpec, Captured, EngineEvent, EngineInfo, ObservedCapture, ObservedSandbox, StartSandbox,
+    Backend, BuildImage, CaptureSpec, Captured, EngineEvent, EngineInfo, ObservedCapture, ObservedSandbox,
+    Progress, StartSandbox,
 };
 use domain::{Digest, Error, Result, SandboxId};
 use futures_util::stream::BoxStream;
@@ -271,6 +272,11 @@ impl Backend for DockerBackend {
     async fn import(&self, tar: PathBuf, spec: &CaptureSpec) -> Result<Captured> {
         let what = || format!("import {}", tar.display());
         self.call("import", self.deadlines().import, what, self.shared.import(&tar, spec)).await
+    }
+
+    async fn build(&self, order: &BuildImage, progress: &Progress) -> Result<Captured> {
+        let what = || format!("build {}", order.dockerfile);
+        self.call("build", self.deadlines().build, what, self.shared.build(order, progress)).await
     }
 
     async fn pull(&self, reference: &str) -> Result<Captured> {

@@ -39,6 +39,8 @@ pub struct Deadlines {
     pub import: Duration,
     /// `pull` and `push`.
     pub pull: Duration,
+    /// Building a Dockerfile.
+    pub build: Duration,
 }
 
 impl Default for Deadlines {
@@ -50,6 +52,7 @@ impl Default for Deadlines {
             capture: Duration::from_secs(600),
             import: Duration::from_secs(600),
             pull: Duration::from_secs(1800),
+            build: Duration::from_secs(1800),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! start and when, the socket and the agent's binary in the shared directory, retries.
 
 mod backend;
+mod build;
 mod capture;
 mod config;
 mod error;

@@ -10,7 +10,6 @@ mod tool;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -30,8 +29,7 @@ const ALWAYS: [&str; 2] = ["ca-certificates", "git"];
 /// The longest a build may take.
 pub const BUILD_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
-/// Told what the tool prints, line by line.
-pub type Progress = Arc<dyn Fn(&str) + Send + Sync>;
+pub use domain::ports::Progress;
 
 /// A root filesystem in a tar file.
 #[derive(Debug, Clone, PartialEq, Eq)]

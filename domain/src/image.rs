@@ -73,6 +73,8 @@ impl Trigger {
 pub enum Phase {
     /// Resolve the tip and refresh the mirror.
     Resolve,
+    /// Read what the repository says of its own image.
+    Recipe,
     /// Make or pull the base.
     Base,
     /// Start the sandbox to build in.
@@ -91,8 +93,9 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Resolve,
+        Self::Recipe,
         Self::Base,
         Self::Boot,
         Self::Trust,
@@ -108,6 +111,7 @@ impl Phase {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",
+            Self::Recipe => "recipe",
             Self::Base => "base",
             Self::Boot => "boot",
             Self::Trust => "trust",

@@ -17,6 +17,7 @@ mod session;
 mod spec;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tree_path;
 pub mod wire;
 
 pub use clock::{Clock, SharedClock, SystemClock};
@@ -31,7 +32,9 @@ pub use image::{
     BuildRecord, BuildState, CadenceRecord, ImageRecord, ImageState, Phase, PhaseReport, PushNote, Trigger,
 };
 pub use names::{Branch, CommitId, Digest, NameError, RepoName};
-pub use recipe::{Command, IMAGE_NOTE, ImageNote, Phases, Ready, Service};
+pub use recipe::{
+    Command, IMAGE_NOTE, ImageNote, Phases, Ready, RecipeKey, RecipePart, RepositoryFile, Service, Winner,
+};
 pub use sandbox::{Purpose, SandboxEvent, SandboxRecord, SandboxState};
 pub use session::{
     EndReason, ExecRef, Launch, PullRequestRecord, PullRequestState, SessionEvent, SessionRecord,
@@ -39,6 +42,7 @@ pub use session::{
     WarmupState,
 };
 pub use spec::{
-    Base, Budget, Identity, Network, PoolPolicy, Recipe, RepoSpec, Resources, SecretSource, SessionPolicy,
-    Window,
+    Base, Budget, Dockerfile, Identity, Import, ImportKind, Imported, Network, PoolPolicy, Recipe, RepoSpec,
+    Resources, SecretSource, SessionPolicy, Window,
 };
+pub use tree_path::TreePath;

@@ -18,7 +18,7 @@ use crate::wire::{
 };
 use crate::{
     Branch, CommitId, Digest, Error, ExecId, Network, PullRequestState, RepoName, Resources, Result,
-    SandboxId,
+    SandboxId, TreePath,
 };
 
 // ---------------------------------------------------------------------------------------------- the engine
@@ -94,6 +94,22 @@ pub struct Captured {
     pub size: u64,
 }
 
+/// A Dockerfile to build.
+#[derive(Debug, Clone)]
+pub struct BuildImage {
+    /// Names the result, as [`CaptureSpec::name`] does.
+    pub name: String,
+    /// A tar file with everything that may be copied, and the Dockerfile.
+    pub context: PathBuf,
+    /// Where in it the Dockerfile is.
+    pub dockerfile: String,
+    pub target: Option<String>,
+    pub args: BTreeMap<String, String>,
+}
+
+/// Told what goes on, line by line.
+pub type Progress = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// A capture of ours as the engine lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedCapture {
@@ -160,6 +176,9 @@ pub trait Backend: Send + Sync + Debug {
     /// Makes an image of a root filesystem in a tar file.
     async fn import(&self, tar: PathBuf, spec: &CaptureSpec) -> Result<Captured>;
 
+    /// Builds a Dockerfile. Dropping the call ends the build.
+    async fn build(&self, order: &BuildImage, progress: &Progress) -> Result<Captured>;
+
     /// The digest of a reference, pulled when it is not there. Says which registry did not answer.
     async fn pull(&self, reference: &str) -> Result<Captured>;
 
@@ -223,6 +242,9 @@ pub trait AgentLink: Send + Sync + Debug {
 
 // ------------------------------------------------------------------------------------------- git and forge
 
+/// Says of a path whether it is wanted.
+pub type PathFilter = Box<dyn Fn(&str) -> bool + Send>;
+
 /// Hotbed's own bare mirrors of the upstream repositories.
 #[async_trait]
 pub trait Mirrors: Send + Sync + Debug {
@@ -232,6 +254,30 @@ pub trait Mirrors: Send + Sync + Debug {
 
     /// The commit at the tip of a branch, as of the last refresh. `None` where the branch does not exist.
     async fn tip(&self, repo: &RepoName, branch: &Branch) -> Result<Option<CommitId>>;
+
+    /// The file at `path` in a commit; `None` where nothing is there. `Invalid` for what is no file, or longer than
+    /// `limit` bytes.
+    async fn read(
+        &self,
+        repo: &RepoName,
+        commit: &CommitId,
+        path: &TreePath,
+        limit: usize,
+    ) -> Result<Option<Bytes>>;
+
+    /// What is at `path` in a commit: equal for equal content and mode, whatever the commit. `None` where nothing is.
+    async fn identify(&self, repo: &RepoName, commit: &CommitId, path: &TreePath) -> Result<Option<String>>;
+
+    /// Writes what lies below `dir` in a commit to a tar file, as far as `wanted` says so by its path below `dir`.
+    /// Equal trees make equal files. `NotFound` where there is no such directory.
+    async fn archive(
+        &self,
+        repo: &RepoName,
+        commit: &CommitId,
+        dir: &TreePath,
+        wanted: PathFilter,
+        to: PathBuf,
+    ) -> Result<()>;
 
     /// Commits that `to` has and `from` has not; `None` where either is unknown or they are unrelated.
     async fn distance(&self, repo: &RepoName, from: &CommitId, to: &CommitId) -> Result<Option<u32>>;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CommitId, RepoSpec};
+use crate::{Base, CommitId, RepoSpec};
 
 /// A shell command of a phase, with what it needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ impl From<&str> for Command {
 }
 
 /// A program that runs as long as its sandbox does: a database, a development server.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Names it in logs; each once.
     pub name: String,
@@ -75,6 +75,27 @@ pub struct Service {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
     pub ready: Ready,
+    /// Where false, nothing waits for it, and its end is no failure.
+    #[serde(default = "yes")]
+    pub required: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            run: String::new(),
+            env: BTreeMap::new(),
+            user: None,
+            workdir: None,
+            ready: Ready::default(),
+            required: true,
+        }
+    }
 }
 
 impl Service {
@@ -143,6 +164,97 @@ impl Phases {
             ("start", start),
         ];
         all.into_iter().flat_map(|(key, list)| list.iter().map(move |command| (key, command)))
+    }
+}
+
+/// What a file in the repository says about its image: any part of a recipe. What is empty is not set.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RecipePart {
+    pub base: Option<Base>,
+    pub env: BTreeMap<String, String>,
+    pub phases: Phases,
+}
+
+/// A part of a recipe that a repository may be let set. The words are the keys of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecipeKey {
+    Base,
+    Env,
+    /// Not a key of the file: its commands may name secrets.
+    Secrets,
+    Setup,
+    Update,
+    Warm,
+    Verify,
+    Prepare,
+    Start,
+    Services,
+}
+
+impl RecipeKey {
+    pub const ALL: [Self; 10] = [
+        Self::Base,
+        Self::Env,
+        Self::Secrets,
+        Self::Setup,
+        Self::Update,
+        Self::Warm,
+        Self::Verify,
+        Self::Prepare,
+        Self::Start,
+        Self::Services,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Env => "env",
+            Self::Secrets => "secrets",
+            Self::Setup => "setup",
+            Self::Update => "update",
+            Self::Warm => "warm",
+            Self::Verify => "verify",
+            Self::Prepare => "prepare",
+            Self::Start => "start",
+            Self::Services => "services",
+        }
+    }
+}
+
+/// Whose word counts where both have set a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Winner {
+    #[default]
+    Operator,
+    Repository,
+}
+
+/// What the operator lets a repository say of its own image, in its `.hotbed.yaml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryFile {
+    /// Whether the file is looked at.
+    pub read: bool,
+    pub wins: Winner,
+    /// Setting anything else is an error.
+    pub may_set: BTreeSet<RecipeKey>,
+}
+
+impl RepositoryFile {
+    /// Where the file lies.
+    pub const PATH: &str = ".hotbed.yaml";
+}
+
+/// Everything that only runs in the repository's own sandboxes; neither where it starts nor which secrets it gets.
+impl Default for RepositoryFile {
+    fn default() -> Self {
+        let theirs = |key: &RecipeKey| !matches!(key, RecipeKey::Base | RecipeKey::Secrets);
+        Self {
+            read: true,
+            wins: Winner::Operator,
+            may_set: RecipeKey::ALL.into_iter().filter(theirs).collect(),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Branch, Phases, RepoName};
+use crate::{Branch, Phases, RecipePart, RepoName, RepositoryFile, TreePath};
 
 /// A configured repository: its recipe, pool policy and limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,8 @@ pub struct Recipe {
     pub ca_certificates: Vec<PathBuf>,
     /// The longest one command may take that says nothing else.
     pub step_timeout: Duration,
+    /// What the repository may say of its own image.
+    pub repository_file: RepositoryFile,
 }
 
 impl Recipe {
@@ -64,6 +66,7 @@ impl Recipe {
             secrets: BTreeMap::new(),
             ca_certificates: Vec::new(),
             step_timeout: Duration::from_secs(30 * 60),
+            repository_file: RepositoryFile::default(),
         }
     }
 }
@@ -86,6 +89,69 @@ pub enum Base {
     Reference(String),
     /// A root filesystem made from the distribution's packages; needs no registry.
     Packages { suite: String, include: Vec<String> },
+    /// Built by the engine from the repository's tree at the commit.
+    Dockerfile(Dockerfile),
+    /// What another tool's file in the repository says; its recipe lies under that of Hotbed's own files.
+    Import(Import),
+}
+
+/// A Dockerfile in a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Dockerfile {
+    pub path: TreePath,
+    /// The directory that it copies from.
+    pub context: TreePath,
+    /// The stage that is built; the last one when not given.
+    pub target: Option<String>,
+    pub args: BTreeMap<String, String>,
+}
+
+/// Another tool's file in a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Import {
+    pub kind: ImportKind,
+    pub path: TreePath,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImportKind {
+    /// `devcontainer.json`.
+    Devcontainer,
+    /// `.cursor/environment.json`.
+    Cursor,
+    /// `.gitpod.yml`.
+    Gitpod,
+}
+
+impl ImportKind {
+    pub const ALL: [Self; 3] = [Self::Devcontainer, Self::Cursor, Self::Gitpod];
+
+    /// Its key in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Devcontainer => "devcontainer",
+            Self::Cursor => "cursor",
+            Self::Gitpod => "gitpod",
+        }
+    }
+
+    /// Where the tool itself looks for the file, in its order.
+    pub fn places(self) -> &'static [&'static str] {
+        match self {
+            Self::Devcontainer => &[".devcontainer/devcontainer.json", ".devcontainer.json"],
+            Self::Cursor => &[".cursor/environment.json"],
+            Self::Gitpod => &[".gitpod.yml"],
+        }
+    }
+}
+
+/// What an import gives.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Imported {
+    pub part: RecipePart,
+    /// What the file says and Hotbed can't do, each in words with its line.
+    pub unsupported: Vec<String>,
 }
 
 /// How many sandboxes of a repo are kept warm.

@@ -19,6 +19,7 @@ mod pump;
 mod relay;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tree;
 
 pub use failure::redact;
 pub use forge::{Ledger, LocalForge};

@@ -18,13 +18,16 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{Branch, CommitId, Error, RepoName, Result, SessionId};
+use bytes::Bytes;
+use domain::ports::PathFilter;
+use domain::{Branch, CommitId, Error, RepoName, Result, SessionId, TreePath};
 use tokio::time::Instant;
 
 use crate::failure;
 use crate::flight::Flights;
 use crate::objects::{self, FETCHED, Moved, Objects};
 use crate::process::{Git, Output};
+use crate::tree;
 
 use claims::Claims;
 pub(crate) use claims::PushClaim;
@@ -470,6 +473,49 @@ impl domain::ports::Mirrors for MirrorSet {
         let mirror = self.made(repo).await?;
         let wanted = branch.clone();
         mirror.objects.ask(format!("read branch {branch} of {repo}"), move |r| objects::tip(r, &wanted)).await
+    }
+
+    async fn read(
+        &self,
+        repo: &RepoName,
+        commit: &CommitId,
+        path: &TreePath,
+        limit: usize,
+    ) -> Result<Option<Bytes>> {
+        let mirror = self.made(repo).await?;
+        let (at, file) = (commit.clone(), path.clone());
+        let doing = format!("read {path} of {repo} at {}", commit.short());
+        let found = mirror.objects.ask(doing, move |r| tree::read(r, &at, &file, limit)).await?;
+        tree::as_file(found, path, limit).map(|bytes| bytes.map(Bytes::from))
+    }
+
+    async fn identify(&self, repo: &RepoName, commit: &CommitId, path: &TreePath) -> Result<Option<String>> {
+        let mirror = self.made(repo).await?;
+        let (at, path) = (commit.clone(), path.clone());
+        let doing = format!("look for {path} of {repo} at {}", commit.short());
+        mirror.objects.ask(doing, move |r| tree::identify(r, &at, &path)).await
+    }
+
+    async fn archive(
+        &self,
+        repo: &RepoName,
+        commit: &CommitId,
+        dir: &TreePath,
+        wanted: PathFilter,
+        to: PathBuf,
+    ) -> Result<()> {
+        let mirror = self.made(repo).await?;
+        let doing = format!("archive {dir} of {repo} at {}", commit.short());
+        let (at, below) = (commit.clone(), dir.clone());
+        let written = mirror
+            .objects
+            .ask(doing.clone(), move |r| Ok(tree::archive_to(r, &at, &below, &*wanted, &to)))
+            .await?;
+        match written {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::not_found(format!("{doing}: there is no such directory"))),
+            Err(e) => Err(Error::new(e.kind(), doing).caused_by(e)),
+        }
     }
 
     async fn distance(&self, repo: &RepoName, from: &CommitId, to: &CommitId) -> Result<Option<u32>> {

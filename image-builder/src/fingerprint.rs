@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use domain::{Base, Digest, Phases, Recipe, RepoSpec};
+use domain::{Base, Digest, Dockerfile, Import, Phases, Recipe, RepoSpec};
 use sha2::{Digest as _, Sha256};
 
 use crate::redact::BuildSecret;
@@ -36,6 +36,8 @@ pub fn fingerprint(
         secrets: _,
         ca_certificates: ca_paths,
         step_timeout,
+        // What it leads to is in the other fields; what it might have led to is not in the image.
+        repository_file: _,
     } = image;
 
     let mut hash = Fields(Sha256::new());
@@ -46,6 +48,13 @@ pub fn fingerprint(
         Base::Packages { suite, include } => {
             hash.texts("base packages", std::iter::once(suite).chain(include))
         }
+        // Its content is in the digest of what it was built to.
+        Base::Dockerfile(Dockerfile { path, context, target, args }) => {
+            hash.texts("base dockerfile", [path.as_str(), context.as_str()]);
+            hash.texts("base target", target);
+            hash.texts("base args", args.iter().flat_map(|(k, v)| [k, v]));
+        }
+        Base::Import(Import { kind, path }) => hash.texts("base import", [kind.as_str(), path.as_str()]),
     }
     hash.texts("base digest", [base.as_str()]);
     hash.texts("schedule", [schedule]);

@@ -8,11 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::ports::{AgentLink, Captured};
 use domain::{
-    Base, Branch, BuildId, CommitId, Digest, Error, ErrorKind, ImageId, ImageRecord, Phase, PhaseReport,
-    Purpose, RepoName, RepoSpec, Result, SandboxId,
+    Branch, BuildId, CommitId, Digest, Error, ErrorKind, ImageId, ImageRecord, Phase, PhaseReport, Purpose,
+    RepoName, RepoSpec, Result, SandboxId,
 };
 use jiff::Timestamp;
 
+use crate::recipe::CommitRecipe;
 use crate::redact::BuildSecret;
 
 /// A build to run.
@@ -76,8 +77,13 @@ pub trait Workshop: Send + Sync {
     /// Brings the mirror up to date and answers the tip of the branch.
     async fn resolve(&self, repo: &RepoName, branch: &Branch) -> Result<CommitId>;
 
-    /// Makes or pulls the base, and says in the log what it does where that takes long.
-    async fn base(&self, base: &Base, log: &dyn BuildLog) -> Result<Captured>;
+    /// The recipe of `commit`: the operator's, with what the repository says of its own image, and what is imported
+    /// from another tool's file. Its base is none that is still to be imported. `NotFound`, or `Invalid` with file,
+    /// line and column of each thing that is wrong.
+    async fn recipe(&self, spec: &RepoSpec, commit: &CommitId) -> Result<CommitRecipe>;
+
+    /// Makes or pulls the base, and says in the log what it does where that takes long. Never asked for an import.
+    async fn base(&self, spec: &RepoSpec, commit: &CommitId, log: &dyn BuildLog) -> Result<Captured>;
 
     /// Writes the row of `sandbox`, starts it from `source` and waits for its agent. The gate is open.
     async fn boot(

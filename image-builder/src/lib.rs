@@ -8,12 +8,14 @@
 
 mod command;
 mod decide;
+pub mod dockerfile;
 mod fingerprint;
 mod job;
 mod live;
 mod note;
 mod promote;
 mod queue;
+mod recipe;
 mod redact;
 mod run;
 mod schedule;
@@ -27,8 +29,9 @@ pub use live::{bring_up, due_updates, prepare, service_ids, update_tree};
 pub use note::{read_note, write_note};
 pub use promote::{collect, promote, roll_back, verified};
 pub use queue::{Waiting, head_start, next};
+pub use recipe::CommitRecipe;
 pub use redact::BuildSecret;
 pub use run::run_build;
 pub use schedule::{Due, RepoBuildState, Schedule, Tick, due, push_due, retry_after};
 pub use steps::{Start, Step, StepKind, steps};
-pub use trust::{BUNDLE, image_env, trust_env};
+pub use trust::{BUNDLE, boot_env, image_env, trust_env};

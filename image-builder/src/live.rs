@@ -50,9 +50,9 @@ pub async fn bring_up(link: &dyn AgentLink, note: &ImageNote, log: &dyn BuildLog
     Ok(())
 }
 
-/// The ids under which the services of a sandbox run, with their names.
+/// The ids under which the services of a sandbox run whose end is a failure, with their names.
 pub fn service_ids(sandbox: SandboxId, note: &ImageNote) -> Vec<(ExecId, String)> {
-    let services = note.phases.services.iter().enumerate();
+    let services = note.phases.services.iter().enumerate().filter(|(_, service)| service.required);
     services.map(|(n, service)| (exec_id(sandbox, "service", n), service.name.clone())).collect()
 }
 
@@ -222,7 +222,7 @@ fn with_tail(what: String, tail: &Tail) -> String {
 
 // ---------------------------------------------------------------------------------------------- services
 
-/// Starts a service and waits until it is ready.
+/// Starts a service and waits until it is ready, where it is required.
 async fn raise(
     link: &dyn AgentLink,
     note: &ImageNote,
@@ -242,6 +242,9 @@ async fn raise(
     };
     let late = || Error::timeout(format!("start service `{}`: no answer", service.name));
     timeout(CALL, link.exec(&request)).await.map_err(|_| late())??;
+    if !service.required {
+        return Ok(());
+    }
     let mut output = Output::looking_for(service.ready.log.clone());
     let begun = Instant::now();
     let mut pause = POLL_FIRST;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use domain::ports::{AgentLink, Captured};
 use domain::wire::{ExecExit, ExecRequest, Quiesce, SyncMode, SyncRequest};
 use domain::{
-    Command, CommitId, Digest, Error, ErrorKind, ImageNote, ImageRecord, Phase, PhaseReport, Purpose, Result,
-    SandboxId,
+    Command, CommitId, Digest, Error, ErrorKind, ImageNote, ImageRecord, Phase, PhaseReport, Purpose,
+    RepoSpec, Result, SandboxId,
 };
 use tokio::time::{Instant, timeout};
 use tracing::warn;
@@ -23,6 +23,7 @@ use crate::fingerprint::fingerprint;
 use crate::job::{BuildFailure, BuildJob, BuildLog, BuildOutcome, Built, Workshop};
 use crate::live::bring_up;
 use crate::note::write_note;
+use crate::recipe::CommitRecipe;
 use crate::redact::Redactor;
 use crate::steps::{Start, Step, StepKind, steps};
 use crate::trust;
@@ -136,6 +137,8 @@ struct Run<'a> {
     job: &'a BuildJob,
     shop: &'a dyn Workshop,
     log: &'a Guarded<'a>,
+    /// With the recipe of the commit, once that is known.
+    spec: RepoSpec,
     env: BTreeMap<String, String>,
     phase: Phase,
     /// When the phase began, while it is under way.
@@ -167,6 +170,7 @@ impl<'a> Run<'a> {
             job,
             shop,
             log,
+            spec: job.spec.clone(),
             env: trust::image_env(&job.spec),
             phase: Phase::Resolve,
             began: None,
@@ -186,19 +190,21 @@ impl<'a> Run<'a> {
         let job = self.job;
         self.enter(Phase::Resolve).await;
         let commit = self.resolve().await?;
+        self.enter(Phase::Recipe).await;
+        self.recipe(&commit).await?;
         self.enter(Phase::Base).await;
-        let base = self.base().await?;
+        let base = self.base(&commit).await?;
 
         let fingerprint =
-            fingerprint(&job.spec, &base, &job.ca_certificates, &job.secrets, job.agent_protocol);
-        let decision = decide(job.now, &job.spec, &commit, &fingerprint, job.current.as_ref(), job.failures);
+            fingerprint(&self.spec, &base, &job.ca_certificates, &job.secrets, job.agent_protocol);
+        let decision = decide(job.now, &self.spec, &commit, &fingerprint, job.current.as_ref(), job.failures);
         self.note(&decision.to_string());
         let parent = match decision {
             Decision::Unchanged => return Ok(BuildOutcome::Unchanged { commit, phases: Vec::new() }),
             Decision::Full { .. } => None,
             Decision::Incremental { from } => Some(from),
         };
-        for step in steps(&job.spec, &decision) {
+        for step in steps(&self.spec, &decision) {
             self.perform(step, &commit, &base).await?;
         }
         let Capture::Taken(captured) = self.capture.clone() else {
@@ -219,13 +225,13 @@ impl<'a> Run<'a> {
     }
 
     async fn perform(&mut self, step: Step, commit: &CommitId, base: &Digest) -> Result<(), Fault> {
-        // These two were done before it was known which steps would follow.
-        if matches!(step.kind, StepKind::Resolve | StepKind::Base) {
+        // These were done before it was known which steps would follow.
+        if matches!(step.kind, StepKind::Resolve | StepKind::Recipe | StepKind::Base) {
             return Ok(());
         }
         self.enter(step.phase).await;
         match step.kind {
-            StepKind::Resolve | StepKind::Base => Ok(()),
+            StepKind::Resolve | StepKind::Recipe | StepKind::Base => Ok(()),
             StepKind::Boot(start) => {
                 let (source, purpose) = self.source(start, base)?;
                 self.boot(&source, purpose).await
@@ -234,7 +240,7 @@ impl<'a> Run<'a> {
             StepKind::Sync(mode) => self.sync(mode, commit).await,
             StepKind::Run { command, fatal } => self.run(command, fatal).await,
             StepKind::Note => {
-                let (link, note) = (self.link()?, ImageNote::new(&self.job.spec, commit));
+                let (link, note) = (self.link()?, ImageNote::new(&self.spec, commit));
                 let write = write_note(&*link, &note);
                 bounded(self.job.limits.call * 2, "leave a note in the image", write).await
             }
@@ -265,8 +271,20 @@ impl<'a> Run<'a> {
         Ok(commit)
     }
 
-    async fn base(&mut self) -> Result<Digest, Fault> {
-        let base = self.shop.base(&self.job.spec.image.base, self.log);
+    /// Makes the operator's recipe the one of this commit.
+    async fn recipe(&mut self, commit: &CommitId) -> Result<(), Fault> {
+        let read = self.shop.recipe(&self.job.spec, commit);
+        let made = bounded(self.job.limits.call, "read the repository's own recipe", read).await?;
+        let CommitRecipe { recipe, notes, warnings } = made;
+        notes.iter().chain(&warnings).for_each(|line| self.note(line));
+        self.warnings.extend(warnings);
+        self.spec.image = recipe;
+        self.env = trust::image_env(&self.spec);
+        Ok(())
+    }
+
+    async fn base(&mut self, commit: &CommitId) -> Result<Digest, Fault> {
+        let base = self.shop.base(&self.spec, commit, self.log);
         let base = bounded(self.job.limits.base, "make or pull the base", base).await?;
         self.note(&format!("the base is {}, {} bytes", base.digest, base.size));
         Ok(base.digest)
@@ -293,7 +311,7 @@ impl<'a> Run<'a> {
         let sandbox = SandboxId::new();
         // Noted before the call: however the call ends, it is released (F23).
         self.sandbox = Some(sandbox);
-        let boot = self.shop.boot(sandbox, source, purpose, &self.job.spec);
+        let boot = self.shop.boot(sandbox, source, purpose, &self.spec);
         let link = bounded(self.job.limits.boot, &format!("boot a sandbox from {source}"), boot).await?;
         self.note(&format!("{sandbox} runs, agent {}", link.version()));
         self.agent_version = link.version().to_owned();
@@ -365,7 +383,7 @@ impl<'a> Run<'a> {
         let job = self.job;
         let sandbox = self.sandbox.ok_or_else(|| Fault::of(Error::permanent("no sandbox to capture")))?;
         self.capture = Capture::Begun;
-        let capture = self.shop.capture(sandbox, job.image, &job.spec, &self.env);
+        let capture = self.shop.capture(sandbox, job.image, &self.spec, &self.env);
         let captured = bounded(job.limits.capture, &format!("capture {sandbox}"), capture).await?;
         self.note(&format!("captured {}, {} bytes", captured.digest, captured.size));
         self.capture = Capture::Taken(captured);
@@ -389,7 +407,7 @@ impl<'a> Run<'a> {
 
     /// The services of the booted image, as every sandbox of it will have them.
     async fn bring_up(&mut self, commit: &CommitId) -> Result<(), Fault> {
-        let (link, note) = (self.link()?, ImageNote::new(&self.job.spec, commit));
+        let (link, note) = (self.link()?, ImageNote::new(&self.spec, commit));
         // It says by itself what was not ready in time; this stands behind that.
         let limit = note.start_limit() + self.job.limits.boot;
         bounded(limit, "bring up the image's services", bring_up(&*link, &note, self.log)).await
@@ -398,7 +416,7 @@ impl<'a> Run<'a> {
     /// Runs a shell command with its output in the log.
     async fn command(&mut self, command: &Command) -> Result<ExecExit, Bad> {
         let link = self.link().map_err(Bad::Sandbox)?;
-        let spec = &self.job.spec;
+        let spec = &self.spec;
         let limit = command.timeout.unwrap_or(spec.image.step_timeout);
         let mut env = self.env.clone();
         env.extend(command.env.clone());

@@ -27,6 +27,8 @@ pub enum Start {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepKind {
     Resolve,
+    /// Read what the repository says of its own image.
+    Recipe,
     Base,
     Boot(Start),
     Trust,
@@ -52,6 +54,7 @@ impl fmt::Display for Step {
         write!(f, "{}: ", self.phase.as_str())?;
         match &self.kind {
             StepKind::Resolve => f.write_str("resolve the branch"),
+            StepKind::Recipe => f.write_str("read the repository's own recipe"),
             StepKind::Base => f.write_str("make or pull the base"),
             StepKind::Boot(Start::Base) => f.write_str("start a sandbox from the base"),
             StepKind::Boot(Start::Current(image)) => write!(f, "start a sandbox from {image}"),
@@ -76,7 +79,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// The steps of a build, in order. The first two are needed for the decision itself and are there in any case.
+/// The steps of a build, in order. The first three are needed for the decision itself and are there in any case.
 pub fn steps(spec: &RepoSpec, decision: &Decision) -> Vec<Step> {
     let recipe = &spec.image;
     let mut steps = Vec::new();
@@ -86,6 +89,7 @@ pub fn steps(spec: &RepoSpec, decision: &Decision) -> Vec<Step> {
     let phases = &recipe.phases;
 
     add(Phase::Resolve, StepKind::Resolve);
+    add(Phase::Recipe, StepKind::Recipe);
     add(Phase::Base, StepKind::Base);
     match decision {
         Decision::Unchanged => return steps,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{Error, RepoSpec, Result};
+use domain::{Error, RepoSpec, Result, Winner};
 
 /// Where a sandbox's certificates lie, all in one file: where Debian and Alpine keep it.
 pub const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -59,6 +59,15 @@ pub fn trust_env() -> BTreeMap<String, String> {
     const SWITCHES: [&str; 2] = ["UV_NATIVE_TLS", "UV_SYSTEM_CERTS"];
     let files = FILES.iter().map(|name| (name.to_string(), BUNDLE.to_owned()));
     files.chain(SWITCHES.iter().map(|name| (name.to_string(), "true".to_owned()))).collect()
+}
+
+/// What a sandbox gets at its start over what its image carries. Nothing where the repository's word counts more than
+/// the operator's: what that was at the image's commit, only the image knows.
+pub fn boot_env(spec: &RepoSpec) -> BTreeMap<String, String> {
+    match spec.image.repository_file.wins {
+        Winner::Operator => image_env(spec),
+        Winner::Repository => BTreeMap::new(),
+    }
 }
 
 /// The environment of a repo's build steps, its image and its sessions: the recipe's own, over [`trust_env`] where

@@ -6,6 +6,7 @@
 //! sandboxes go. So a repo's slot is always freed (F24, F27).
 
 mod queue;
+mod recipes;
 mod tick;
 mod workshop;
 
@@ -59,6 +60,8 @@ pub struct Builds {
     looks: Arc<Semaphore>,
     /// One import into the engine at a time: of two builds on one base the second finds the first one's.
     importing: Semaphore,
+    /// Likewise for building Dockerfiles, which takes longer.
+    dockerfiles: Semaphore,
     stop: CancellationToken,
     tasks: TaskTracker,
     /// Told whenever a build has ended.
@@ -103,6 +106,7 @@ impl Builds {
             lanes: Mutex::new(Lanes::new(cadences, settings.at_once as usize)),
             looks: Arc::new(Semaphore::new(LOOKS)),
             importing: Semaphore::new(1),
+            dockerfiles: Semaphore::new(1),
             stop,
             tasks: TaskTracker::new(),
             ended: Arc::default(),
@@ -383,7 +387,7 @@ impl Builds {
                 record.image = Some(built.image);
                 record.state = BuildState::Succeeded;
                 for warning in &built.warnings {
-                    warn!(repo = %record.repo, build = %record.id, warning, "a build step failed without failing the build");
+                    warn!(repo = %record.repo, build = %record.id, warning, "a build succeeded with a warning");
                 }
                 self.fleet.pool_poke.notify_one();
                 record

@@ -1,8 +1,8 @@
 //! What the engine keeps for us: images and snapshots. Rows say what may exist; the engine's list says what does;
 //! the collector removes what no row wants (F23).
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::ports::{Backend, CaptureKind, ObservedCapture};
@@ -10,6 +10,7 @@ use domain::{
     Digest, Error, ErrorKind, ImageRecord, ImageState, Result, SharedClock, SnapshotId, SnapshotRecord,
     SnapshotState,
 };
+use jiff::{SignedDuration, Timestamp};
 use snapshots::RetentionPolicy;
 use store::{Page, SnapshotFilter, Store, Tx};
 use tracing::{debug, info, warn};
@@ -22,6 +23,9 @@ use crate::repos::Repos;
 const RETENTION: RetentionPolicy =
     RetentionPolicy { keep_per_session: 3, max_age: Duration::from_secs(30 * 24 * 3600) };
 
+/// How long a base is kept that no image stands on: the next full build may ask for it again.
+const BASE_GRACE: SignedDuration = SignedDuration::from_hours(24);
+
 pub struct Captures {
     fleet: Arc<Fleet>,
     repos: Arc<Repos>,
@@ -29,6 +33,8 @@ pub struct Captures {
     backend: Arc<dyn Backend>,
     clock: SharedClock,
     metrics: Arc<Metrics>,
+    /// Bases that no image stands on, since when they have been seen so.
+    idle_bases: Mutex<HashMap<Digest, Timestamp>>,
 }
 
 impl std::fmt::Debug for Captures {
@@ -46,7 +52,7 @@ impl Captures {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let backend = fleet.backend().clone();
-        Arc::new(Self { fleet, repos, store, backend, clock, metrics })
+        Arc::new(Self { fleet, repos, store, backend, clock, metrics, idle_bases: Mutex::default() })
     }
 
     /// What living sandboxes were started from.
@@ -128,11 +134,13 @@ impl Captures {
         // In this order: a build ends only after its image's row stands, so one of the two looks sees it.
         let building: HashSet<_> =
             listed.iter().filter(|c| self.fleet.is_building(&c.name)).map(|c| c.digest.clone()).collect();
-        let images: HashSet<_> = self.repos.all_images().into_iter().map(|i| i.digest).collect();
+        let (images, bases): (HashSet<_>, HashSet<_>) =
+            self.repos.all_images().into_iter().map(|i| (i.digest, i.base_digest)).unzip();
         let in_use = self.in_use();
+        let outlived = self.outlived(&listed, &bases);
         for capture in listed {
             let wanted = match capture.kind {
-                CaptureKind::Base => true,
+                CaptureKind::Base => !outlived.contains(&capture.digest),
                 CaptureKind::Image => images.contains(&capture.digest) || building.contains(&capture.digest),
                 CaptureKind::Snapshot => {
                     match capture.name.parse() {
@@ -150,7 +158,9 @@ impl Captures {
             if wanted || in_use.contains(&capture.digest) {
                 continue;
             }
-            self.metrics.orphan("capture");
+            if capture.kind != CaptureKind::Base {
+                self.metrics.orphan("capture");
+            }
             match self.backend.remove_capture(&capture.digest).await {
                 Ok(()) => info!(
                     digest = capture.digest.short(),
@@ -163,6 +173,17 @@ impl Captures {
             }
         }
         Ok(())
+    }
+
+    /// Bases that no image has stood on for long, as far as this process has seen: those of Dockerfiles that changed, say.
+    fn outlived(&self, listed: &[ObservedCapture], used: &HashSet<Digest>) -> HashSet<Digest> {
+        let now = self.clock.now();
+        let idle = listed.iter().filter(|c| c.kind == CaptureKind::Base && !used.contains(&c.digest));
+        let mut since = self.idle_bases.lock().unwrap_or_else(PoisonError::into_inner);
+        let still = idle.map(|c| (c.digest.clone(), *since.get(&c.digest).unwrap_or(&now))).collect();
+        *since = still;
+        let long = since.iter().filter(|(_, since)| now.duration_since(**since) >= BASE_GRACE);
+        long.map(|(digest, _)| digest.clone()).collect()
     }
 
     /// Row, deed, row. What still stands on it makes it wait.

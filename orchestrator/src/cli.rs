@@ -4,6 +4,7 @@ mod build;
 mod doctor;
 mod output;
 mod pool;
+mod recipe;
 mod session;
 
 use std::path::{Path, PathBuf};
@@ -57,6 +58,9 @@ enum Command {
     /// Builds: start one, list them, follow one.
     #[command(subcommand)]
     Build(build::BuildCommand),
+    /// Recipes: what another tool's environment file becomes.
+    #[command(subcommand)]
+    Recipe(recipe::RecipeCommand),
     /// Pools: what they want, what they have, and why.
     #[command(subcommand)]
     Pool(pool::PoolCommand),
@@ -77,7 +81,11 @@ enum ConfigCommand {
     /// Check the file and say every error in it.
     Check,
     /// The JSON Schema of the file.
-    Schema,
+    Schema {
+        /// That of a repository's own `.hotbed.yaml`.
+        #[arg(long)]
+        repository: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -173,10 +181,16 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             }
             println!("{}: good, {} repos", ctx.config.display(), config.repos().len());
         }
-        Command::Config(ConfigCommand::Schema) => println!("{:#}", config::Config::schema()),
+        Command::Config(ConfigCommand::Schema { repository: false }) => {
+            println!("{:#}", config::Config::schema());
+        }
+        Command::Config(ConfigCommand::Schema { repository: true }) => {
+            println!("{:#}", config::Config::repository_schema());
+        }
         Command::Repo(RepoCommand::Ls) => repos(&ctx).await?,
         Command::Build(command) => return build::run(&ctx, command).await,
         Command::Pool(command) => return pool::run(&ctx, command).await,
+        Command::Recipe(command) => return recipe::run(&ctx, command),
         Command::Session(command) => return session::run(&ctx, command).await,
         Command::Snapshot(SnapshotCommand::Ls { session }) => {
             let query = session.map_or(String::new(), |s| format!("?session={s}"));

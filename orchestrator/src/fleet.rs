@@ -390,7 +390,7 @@ impl Fleet {
             reason: None,
             up: false,
         };
-        let mut env = spec.image.env.clone();
+        let mut env = image_builder::boot_env(spec);
         env.extend(order.env);
         let start = StartSandbox {
             id,

@@ -26,10 +26,14 @@ const LIMIT: Duration = Duration::from_secs(280);
 
 /// Runs a test on a runtime of its own.
 fn on_docker(test: impl Future<Output = ()>) {
+    on_docker_within(LIMIT, test);
+}
+
+fn on_docker_within(limit: Duration, test: impl Future<Output = ()>) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
     runtime.block_on(async {
-        assert!(tokio::time::timeout(LIMIT, test).await.is_ok(), "not done within {LIMIT:?}");
+        assert!(tokio::time::timeout(limit, test).await.is_ok(), "not done within {limit:?}");
     });
 }
 

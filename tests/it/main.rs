@@ -12,6 +12,7 @@ mod layers;
 mod logs;
 mod observe;
 mod pulls;
+mod recipes;
 mod restarts;
 mod sessions;
 mod sizing;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::ports::{AgentLink, StartSandbox};
+use domain::ports::{AgentLink, CaptureKind, StartSandbox};
 use domain::testing::{FakeAgent, FakeAgentOptions, FakeBackend, ManualClock};
 use domain::{
     Base, Branch, CommitId, Digest, Identity, Network, Phases, PoolPolicy, Recipe, RepoName, RepoSpec,
@@ -789,7 +789,8 @@ impl World {
             .await
             .expect("snapshots");
         let snapshots: BTreeSet<_> = snapshots.items.into_iter().filter_map(|s| s.digest).collect();
-        for capture in self.backend.captures() {
+        // Bases stay for the next full build.
+        for capture in self.backend.captures().into_iter().filter(|c| c.kind != CaptureKind::Base) {
             let known = images.contains(&capture.digest) || snapshots.contains(&capture.digest);
             assert!(known, "the engine keeps {capture:?}, of which there is no row");
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use domain::{Branch, RepoName};
+use domain::{Branch, RepoName, TreePath};
 use schemars::JsonSchema;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -296,7 +296,30 @@ impl fmt::Display for BranchName {
     }
 }
 
+/// A file or directory of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TreeFile(pub TreePath);
+
+impl Text for TreeFile {
+    const EXPECTED: &'static str = "a path in the repository, such as `docker/dev.Dockerfile`";
+    fn parse(text: &str) -> Result<Self, Reason> {
+        if text.is_empty() {
+            return Err(not(text, "a path in the repository"));
+        }
+        text.parse()
+            .map(Self)
+            .map_err(|e: domain::NameError| not(text, "a path in the repository").help(e.expected))
+    }
+}
+
+impl fmt::Display for TreeFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 text_values! {
+    TreeFile, "repository-path", "string";
     Repo, "repository", "string";
     BranchName, "branch", "string";
 }

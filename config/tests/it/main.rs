@@ -1,10 +1,12 @@
 //! The configuration from outside: what is refused and in which words (golden files in `refused/`), what is accepted
 //! and becomes what, whether schema and parser agree, and that no input panics. `UPDATE=1` rewrites the golden files
-//! and `docs/configuration.md`.
+//! and `docs/configuration.md`; those of `imports/` too, what comes of other tools' files.
 
 mod accepted;
 mod agree;
 mod any_input;
+mod imports;
+mod recipe_file;
 mod refused;
 
 use std::path::{Path, PathBuf};

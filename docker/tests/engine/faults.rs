@@ -28,6 +28,7 @@ async fn a_silent_daemon_is_a_timeout_and_holds_up_nobody_else() {
             capture: soon,
             import: soon,
             pull: soon,
+            build: soon,
         };
     });
     let wanted = world.wanted(&base);

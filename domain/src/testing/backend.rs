@@ -11,8 +11,8 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::broadcast;
 
 use crate::ports::{
-    Backend, CaptureSpec, Captured, EngineEvent, EngineInfo, ObservedCapture, ObservedPhase, ObservedSandbox,
-    StartSandbox,
+    Backend, BuildImage, CaptureKind, CaptureSpec, Captured, EngineEvent, EngineInfo, ObservedCapture,
+    ObservedPhase, ObservedSandbox, Progress, StartSandbox,
 };
 use crate::{Digest, Error, ErrorKind, RepoName, Result, SandboxId};
 
@@ -342,6 +342,20 @@ impl Backend for FakeBackend {
         let after = self.enter("import").await?;
         let captured = self.state().add(spec);
         leave(after, "import", captured).await
+    }
+
+    async fn build(&self, order: &BuildImage, progress: &Progress) -> Result<Captured> {
+        let after = self.enter("build").await?;
+        progress("built");
+        let spec = CaptureSpec {
+            kind: CaptureKind::Base,
+            name: order.name.clone(),
+            env: BTreeMap::new(),
+            workdir: None,
+            pause: false,
+        };
+        let captured = self.state().add(&spec);
+        leave(after, "build", captured).await
     }
 
     async fn pull(&self, reference: &str) -> Result<Captured> {

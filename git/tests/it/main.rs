@@ -6,4 +6,5 @@ mod forge;
 mod latency;
 mod mirrors;
 mod pushes;
+mod trees;
 mod world;

@@ -174,6 +174,7 @@ fn the_steps_of_a_full_build() {
         text,
         [
             "resolve: resolve the branch",
+            "recipe: read the repository's own recipe",
             "base: make or pull the base",
             "boot: start a sandbox from the base",
             "trust: put the certificates into the trust store",
@@ -220,9 +221,9 @@ fn the_steps_of_an_incremental_build_and_of_none() {
     let current = image(1, 1, ImageState::Current);
     let text: Vec<_> =
         steps(&spec(), &Decision::Incremental { from: current.id }).iter().map(|s| s.to_string()).collect();
-    assert_eq!(text[2], format!("boot: start a sandbox from {}", current.id));
+    assert_eq!(text[3], format!("boot: start a sandbox from {}", current.id));
     assert_eq!(
-        text[3..7],
+        text[4..8],
         [
             "clone: sync the tree",
             "update: run `make deps`",
@@ -230,7 +231,7 @@ fn the_steps_of_an_incremental_build_and_of_none() {
             "warm: run `make test`, not fatal"
         ]
     );
-    assert_eq!(steps(&spec(), &Decision::Unchanged).len(), 2);
+    assert_eq!(steps(&spec(), &Decision::Unchanged).len(), 3);
 }
 
 #[test]

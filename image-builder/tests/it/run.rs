@@ -77,6 +77,7 @@ async fn a_full_build_goes_through_its_steps() {
     let ran = run(&job, Shop::default()).await;
     let expected = [
         "resolve main",
+        "recipe",
         "base",
         "boot build 3e8",
         "run mkdir -p /usr/local/share/ca-certificates in /",
@@ -115,6 +116,7 @@ async fn a_full_build_goes_through_its_steps() {
         phases,
         [
             (P::Resolve, None),
+            (P::Recipe, None),
             (P::Base, None),
             (P::Boot, None),
             (P::Trust, code),
@@ -140,7 +142,7 @@ async fn an_incremental_build_stands_on_the_current_image() {
     let ran = run(&job, Shop::default()).await;
     let events = ran.shop.events();
     assert_eq!(
-        events[2..7],
+        events[3..8],
         [
             "boot build 3",
             "sync Reset main main",
@@ -157,9 +159,9 @@ async fn what_is_unchanged_is_not_built() {
     let mut job = incremental();
     job.current.as_mut().unwrap().commit = commit(7);
     let ran = run(&job, Shop::default()).await;
-    assert_eq!(ran.shop.events(), ["resolve main", "base"]);
+    assert_eq!(ran.shop.events(), ["resolve main", "recipe", "base"]);
     assert!(
-        matches!(&ran.result, Ok(BuildOutcome::Unchanged { commit: c, phases }) if *c == commit(7) && phases.len() == 2)
+        matches!(&ran.result, Ok(BuildOutcome::Unchanged { commit: c, phases }) if *c == commit(7) && phases.len() == 3)
     );
     assert!(ran.log.contains("nothing changed"));
 }
@@ -170,6 +172,7 @@ async fn what_is_unchanged_is_not_built() {
 async fn a_failure_anywhere_leaves_nothing_behind() {
     let cases = [
         ("resolve", Phase::Resolve),
+        ("recipe", Phase::Recipe),
         ("base", Phase::Base),
         ("boot build", Phase::Boot),
         ("write", Phase::Trust),

@@ -14,11 +14,11 @@ use domain::wire::{
     SyncRequest, TermSize,
 };
 use domain::{
-    Base, Branch, BuildId, CommitId, Digest, Error, ExecId, ImageId, Phase, PhaseReport, Purpose, RepoName,
-    RepoSpec, Result, SandboxId,
+    Base, Branch, BuildId, CommitId, Digest, Error, ExecId, ImageId, Phase, PhaseReport, Purpose, RecipePart,
+    RepoName, RepoSpec, Result, SandboxId,
 };
 use futures_util::{StreamExt, stream};
-use image_builder::{BuildLog, Workshop};
+use image_builder::{BuildLog, CommitRecipe, Workshop};
 
 use crate::make::{commit, digest};
 
@@ -55,12 +55,13 @@ pub struct Shop {
     pub captures: Mutex<BTreeMap<ImageId, Captured>>,
     pub reports: Mutex<Vec<PhaseReport>>,
     pub env: Mutex<BTreeMap<String, String>>,
-    /// The call's name (`resolve`, `base`, `boot build`, `boot check`, `sync`, `write`, `quiesce`, `capture`, `info`,
+    /// The call's name (`resolve`, `recipe`, `base`, `boot build`, `boot check`, `sync`, `write`, `quiesce`, `capture`, `info`,
     /// `release`, `discard`, `phase`) and what it does instead.
     pub faults: BTreeMap<&'static str, Fault>,
     /// By a part of the command.
     pub acts: Vec<(&'static str, Act)>,
     pub head_at_check: Option<CommitId>,
+    pub repository_file: Option<RecipePart>,
     /// Commands by their first line, with the environment that each got.
     pub given: Mutex<Vec<(String, BTreeMap<String, String>)>>,
 }
@@ -109,7 +110,17 @@ impl Workshop for Handle {
         Ok(commit(7))
     }
 
-    async fn base(&self, _base: &Base, log: &dyn BuildLog) -> Result<Captured> {
+    async fn recipe(&self, spec: &RepoSpec, _commit: &CommitId) -> Result<CommitRecipe> {
+        self.0.note("recipe");
+        self.0.meet("recipe").await?;
+        Ok(match &self.0.repository_file {
+            Some(part) => CommitRecipe::new(&spec.image).with_repository_file(part),
+            None => CommitRecipe::new(&spec.image),
+        })
+    }
+
+    async fn base(&self, spec: &RepoSpec, _commit: &CommitId, log: &dyn BuildLog) -> Result<Captured> {
+        assert!(!matches!(spec.image.base, Base::Import(_)));
         self.0.note("base");
         log.write(b"pulling\n");
         self.0.meet("base").await?;

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use store::Tx;
 use tracing::{debug, info, warn};
 
-use super::Builds;
+use super::{Builds, recipes};
 
 /// A branch to look at.
 struct Look {
@@ -160,6 +160,8 @@ impl Builds {
         let tip = tip.await.unwrap_or_else(|_| Err(late(spec, limit)))?;
         let certificates = super::read_certificates(spec).await?;
         let secrets = self.secrets(spec).await?;
+        let recipe = recipes::of_commit(&*self.mirrors, spec, &tip).await?.recipe;
+        let spec = &RepoSpec { image: recipe, ..spec.clone() };
         let fingerprint =
             image_builder::fingerprint(spec, &current.base_digest, &certificates, &secrets, wire::PROTOCOL);
         let now = self.clock.now();

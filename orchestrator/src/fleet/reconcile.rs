@@ -209,7 +209,7 @@ impl Fleet {
                 // Whoever holds it opens the gate again, when it binds again.
                 gate_open: false,
                 relay_port: RELAY_PORT,
-                env: image_builder::image_env(spec),
+                env: image_builder::boot_env(spec),
             },
         };
         entry.starting.store(true, Ordering::Release);

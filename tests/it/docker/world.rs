@@ -375,6 +375,17 @@ impl World {
         landed.expect("commit")
     }
 
+    /// One more commit on `main`, without this file.
+    pub fn remove(&self, repo: &str, file: &str) -> CommitId {
+        let gone = self.upstream(repo).commit_files(
+            &main_branch(),
+            &[(file, None)],
+            &format!("Remove {file}"),
+            &upstream_author(),
+        );
+        gone.expect("commit")
+    }
+
     pub fn tip(&self, repo: &str) -> String {
         self.upstream(repo).tip(&main_branch()).expect("read").expect("a tip").to_string()
     }
