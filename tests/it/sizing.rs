@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use domain::{Budget, RepoName, SandboxState};
+use config::BuildSettings;
+use domain::{Budget, RepoName, RepoSpec, SandboxState, Window};
 use serde_json::{Value, json};
 
 use crate::world::{Crash, Setup, World, id, sandbox, spec};
@@ -282,6 +283,32 @@ fn a_session_that_gives_up_its_place_leaves_nothing() {
         w.until(&next, "active").await;
         w.settled().await;
         assert_eq!(w.backend.sandboxes().len(), 2);
+    });
+}
+
+/// A changed policy and another budget are in force without a restart, up and down.
+#[test]
+fn a_reload_is_in_force_at_once() {
+    World::with(Setup::pool(1), async |w| {
+        let repo = w.first();
+        w.settled().await;
+        let reload = async |w: &World, spec: &RepoSpec, budget: Budget| {
+            let specs = vec![spec.clone()];
+            w.on(move |app| async move { app.reconfigure(specs, BuildSettings::default(), budget) }).await;
+        };
+        let given = w.app().repos.get(&repo).expect("configured");
+        let mut changed = (*given).clone();
+        let window = Window { days: [true; 7], from: 0, to: 1440, zone: "Asia/Tokyo".into(), min: 3 };
+        changed.pool.windows = vec![window];
+        reload(w, &changed, Budget::default()).await;
+        w.wait_for("the window's members are warm", || w.warm(&repo) == 3).await;
+        assert_eq!(w.explain(&repo).await["terms"]["floor"]["by"], "window");
+        w.settled().await;
+        reload(w, &changed, Budget { cpu_millis: Some(2500), ..Budget::default() }).await;
+        w.wait_for("two have room", || w.members(&repo) == 2).await;
+        assert_eq!(w.explain(&repo).await["terms"]["wanted"], 3);
+        reload(w, &given, Budget::default()).await;
+        w.wait_for("one is wanted", || w.members(&repo) == 1).await;
     });
 }
 
