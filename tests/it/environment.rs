@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::ports::AgentLink;
 use domain::testing::FakeCommand;
 use domain::{Command, Ready, Service};
 use serde_json::Value;
@@ -33,7 +34,9 @@ fn f10_a_member_is_warm_when_its_services_are_ready() {
         let booting = w
             .wait("the next member starts its service", async || {
                 let member = *w.pool_members().first()?;
-                (!w.agents.of(member).started().is_empty()).then_some(member)
+                // Its row is there before its agent is.
+                let agent = w.agents.all().into_iter().find(|a| a.sandbox() == member)?;
+                (!agent.started().is_empty()).then_some(member)
             })
             .await;
         assert_eq!(w.warm(&repo), 0, "its service is not ready");
