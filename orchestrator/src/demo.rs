@@ -1,18 +1,22 @@
 //! `hotbed demo`: the whole job once, for real, through the public API; then everything it made is removed.
 
+pub mod page;
 mod project;
 mod walk;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use domain::{Error, Result};
 use git::hosting::GitHost;
+use tokio::net::TcpListener;
 
 use crate::app::{App, Engine, Options};
 use crate::cli::{log_to_stderr, stop_signal};
 use crate::client::Client;
+use page::Page;
 use project::Project;
 
 #[derive(Debug, clap::Args)]
@@ -70,24 +74,31 @@ async fn stage(args: &Args, dir: &std::path::Path) -> Result<()> {
     };
     println!("project  {} at {}: {}", project.spec.name, host.url(&project.spec.name), project.what);
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .map_err(|e| Error::permanent("listen for the demo").caused_by(e))?;
-    let address = listener.local_addr().map_err(|e| Error::permanent("listen for the demo").caused_by(e))?;
+    let (listener, address) = listen().await?;
+    let (page_listener, page_address) = listen().await?;
     let mut options =
         Options::new(dir.join("state"), vec![project.spec.clone()], Engine::Docker(project.docker.clone()));
     options.cache_dir = Some(cache.join("bases"));
     options.base_url = format!("http://{address}");
     options.schedules = false;
+    options.warmups.origins = vec![format!("http://{page_address}")];
     let app = App::start(options).await?;
     let served = {
         let app = app.clone();
         tokio::spawn(async move { app.serve(listener).await })
     };
     let client = Client::new(address.to_string(), app.api_key.clone());
-    let state = dir.join("state");
+    let places = Places { state: dir.join("state"), page: page_address };
+    let page = Page {
+        client: Client::new(address.to_string(), app.api_key.clone()),
+        hotbed: format!("http://{address}"),
+        repo: project.spec.name.clone(),
+        heartbeat: 30_000,
+        grace: 10_000,
+    };
     let walked = tokio::select! {
-        walked = play(args, &app, &client, &host, &project, &state) => walked,
+        ended = page::serve(page_listener, page), if args.stay => ended,
+        walked = play(args, &app, &client, &host, &project, &places) => walked,
         () = stop_signal() => {
             println!("\nstopping");
             if args.stay { Ok(()) } else { Err(Error::gone("stopped by a signal")) }
@@ -99,23 +110,41 @@ async fn stage(args: &Args, dir: &std::path::Path) -> Result<()> {
     walked.and(torn)
 }
 
+async fn listen() -> Result<(TcpListener, SocketAddr)> {
+    let failed = |e| Error::permanent("listen for the demo").caused_by(e);
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// What whoever looks around is told.
+struct Places {
+    state: PathBuf,
+    page: SocketAddr,
+}
+
 async fn play(
     args: &Args,
     app: &Arc<App>,
     client: &Client,
     host: &GitHost,
     project: &Project,
-    state: &std::path::Path,
+    places: &Places,
 ) -> Result<()> {
     let times = walk::prepare(client, project).await?;
     if !args.stay {
         return walk::walk(app, client, host, project, times).await;
     }
     println!("\nHotbed stays up at http://{}; end it with Ctrl-C. Try:", client.address);
-    println!("  export HOTBED_ADDRESS={} HOTBED_KEY=$(cat {}/api.key)", client.address, state.display());
+    println!(
+        "  export HOTBED_ADDRESS={} HOTBED_KEY=$(cat {}/api.key)",
+        client.address,
+        places.state.display()
+    );
     println!(
         "  hotbed repo ls; id=$(hotbed session new {} --user you); hotbed session shell $id",
         project.spec.name
     );
+    println!("Or type at http://{}/ and see what a keystroke does.", places.page);
     std::future::pending().await
 }

@@ -1,6 +1,7 @@
 //! The integration tests: whole servers on fakes, by area. Failure rows (F…) are named at the tests that hold them.
 
 mod api;
+mod browser;
 mod cadence;
 mod claims;
 mod docker;
