@@ -64,6 +64,11 @@ OVERVIEW = Board(
                 ("{{repo}}", "topk(10, hotbed_image_age_seconds / hotbed_image_age_target_seconds)"), limit=1.1,
             ),
             lines("Commits behind, worst ten", "Between the current image and the tip of its branch. Sync at the claim has to fetch them.", "none", ("{{repo}}", "topk(10, hotbed_image_commits_behind)")),
+            lines("Ready members behind their branch, worst ten", "They are synced in place; those that can't be stay here.", "none", ("{{repo}}", "topk(10, hotbed_pool_sandboxes_behind)")),
+            lines(
+                "From a push to ready members at it", "From seeing the branch move to a member that was brought to its tip.", "s",
+                ("p50", quantile(0.5, "hotbed_pool_catch_up_seconds") + " >= 0"), ("p95", quantile(0.95, "hotbed_pool_catch_up_seconds") + " >= 0"),
+            ),
         ),
         row(
             "Did anyone wait?",

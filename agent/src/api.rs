@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use domain::wire::{
-    AgentError, AgentInfo, Bind, Boot, ExecRequest, ExecStatus, PROTOCOL, PortState, Quiesce, SetGate,
-    Signal, SyncRequest, TermSize,
+    AgentError, AgentInfo, Bind, Boot, ExecRequest, ExecStatus, KeepWarm, KeptWarm, PROTOCOL, PortState,
+    Quiesce, SetGate, Signal, SyncRequest, TermSize,
 };
 use domain::{Error, ErrorKind, ExecId, Result};
 use http::{Method, Request, Response, StatusCode};
@@ -30,9 +30,11 @@ use crate::exec::{Exec, Execs};
 use crate::files;
 use crate::gate::Gate;
 use crate::quiesce;
+use crate::rehearsal;
 use crate::spawn::Processes;
 use crate::sync;
 use crate::users::{self, User};
+use crate::warm;
 
 /// Longest JSON body, in bytes.
 const MAX_JSON: usize = 4 * 1024 * 1024;
@@ -147,6 +149,17 @@ impl App {
         let user = request.user.as_deref().map(users::find).transpose()?;
         let env = self.command_env(request, user.as_ref());
         self.execs.start(request, &env, &cwd, user.as_ref(), &self.processes, &self.gate)
+    }
+
+    /// For whoever comes next: his files in the page cache, and what his first command needs of this program.
+    async fn keep_warm(&self, limits: KeepWarm) -> Result<KeptWarm> {
+        if let Some(bound) = &*self.bound.borrow() {
+            return Err(Error::conflict(format!("this sandbox belongs to session {}", bound.session)));
+        }
+        rehearsal::rehearse(self);
+        let workspace = self.workspace.clone();
+        let kept = tokio::task::spawn_blocking(move || warm::run(&workspace, &limits)).await;
+        kept.map_err(|e| Error::permanent("keep the files warm").caused_by(e))
     }
 
     /// Waits at the gate before the agent itself changes `path`.
@@ -280,6 +293,10 @@ async fn route(app: Rc<App>, request: Request<Incoming>) -> Result<Answer, Failu
             })
             .await?;
             done()
+        }
+        ["v1", "warm"] if post => {
+            let limits = read_json(body).await?;
+            json(&app.keep_warm(limits).await?)
         }
         ["v1", "exec"] if post => {
             let exec = app.exec(&read_json(body).await?)?;

@@ -18,3 +18,4 @@ pub mod run;
 pub mod spawn;
 pub mod sync;
 pub mod users;
+pub mod warm;

@@ -1,7 +1,8 @@
 //! One command that nobody asked for, before anybody waits for one.
 //!
 //! The first command of a sandbox pays for what is made once: the stack to fork with, the gate's filter and the thread
-//! that judges, the pages of this program. A member of the pool pays for it here, while it is nobody's yet.
+//! that judges, the pages of this program. A member of the pool pays for it here, while it is nobody's yet; and again
+//! with each keep-alive, so that what it paid for is still there.
 
 use std::fs::OpenOptions;
 use std::os::fd::AsFd;

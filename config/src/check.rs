@@ -502,6 +502,7 @@ impl<'a> Checker<'a> {
                 idle_after: repo.pool.idle_after.map(|after| after.0),
                 member_max_age: repo.pool.member_max_age.0,
                 warmup_ttl: repo.pool.warmup_ttl.0,
+                fresh_within: repo.pool.fresh_within.0,
             },
             session: SessionPolicy {
                 timeout: repo.session.timeout.0,

@@ -139,7 +139,7 @@ pub(crate) fn sections() -> Vec<Section> {
             "pool",
             "repos[].pool",
             keys_of::<sections::PoolSection>(),
-            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image: { base: debian:bookworm }\n    pool: { min: 2, max: 20, member_max_age: 6h, warmup_ttl: 2m }\n",
+            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image: { base: debian:bookworm }\n    pool: { min: 2, max: 20, member_max_age: 6h, warmup_ttl: 2m, fresh_within: 1m }\n",
         ),
         section(
             "window",

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::wire::{
-    AgentInfo, Bind, Boot, DirEntry, ExecRequest, ExecStatus, Frame, Quiesce, SyncReport, SyncRequest,
-    TermSize,
+    AgentInfo, Bind, Boot, DirEntry, ExecRequest, ExecStatus, Frame, KeepWarm, KeptWarm, Quiesce, SyncReport,
+    SyncRequest, TermSize,
 };
 use crate::{
     Branch, CommitId, Digest, Error, ExecId, Network, PullRequestState, RepoName, Resources, Result,
@@ -236,6 +236,9 @@ pub trait AgentLink: Send + Sync + Debug {
 
     /// Whether a TCP port of the sandbox takes connections on its loopback.
     async fn port_open(&self, port: u16) -> Result<bool>;
+
+    /// Keeps what a session needs first in memory. `Conflict` once a session is bound.
+    async fn keep_warm(&self, limits: &KeepWarm) -> Result<KeptWarm>;
 
     async fn quiesce(&self, quiesce: &Quiesce) -> Result<()>;
 }

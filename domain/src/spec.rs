@@ -171,6 +171,8 @@ pub struct PoolPolicy {
     pub member_max_age: Duration,
     /// How long a warm-up holds its member after the last keystroke.
     pub warmup_ttl: Duration,
+    /// How long a move of the branch may stay unseen by waiting members, where no push announces it.
+    pub fresh_within: Duration,
 }
 
 /// One member, no forecast: what a test or a benchmark changes from.
@@ -184,6 +186,7 @@ impl Default for PoolPolicy {
             idle_after: None,
             member_max_age: Duration::from_secs(6 * 3600),
             warmup_ttl: Duration::from_secs(120),
+            fresh_within: Duration::from_secs(60),
         }
     }
 }

@@ -22,6 +22,7 @@
 //! | `GET PUT DELETE /v1/file?path=` | raw bytes; `PUT` takes `mode=` in octal |
 //! | `GET /v1/dir?path=` | a list of [`DirEntry`] |
 //! | `GET /v1/port?port=` | [`PortState`]: whether something takes connections there |
+//! | `POST /v1/warm` [`KeepWarm`] | keeps what a session needs first in memory; answers [`KeptWarm`]. Refused once a session is bound |
 //! | `POST /v1/quiesce` [`Quiesce`] | flushes the filesystem, with `stop` ends what runs first |
 
 use std::collections::BTreeMap;
@@ -128,6 +129,20 @@ pub struct Bind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetGate {
     pub open: bool,
+}
+
+/// Asks the agent of an idle member to have the kernel keep files of its tree, and to be ready itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepWarm {
+    pub max_bytes: u64,
+    pub max_ms: u64,
+}
+
+/// What it asked the kernel for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptWarm {
+    pub files: u64,
+    pub bytes: u64,
 }
 
 /// What sync does to the tree.

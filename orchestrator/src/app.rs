@@ -22,6 +22,7 @@ use crate::captures::Captures;
 use crate::demand::{Demands, LoadedDemand};
 use crate::endpoint::Endpoint;
 use crate::fleet::{Fleet, Gatekeeper};
+use crate::freshness::{self, Freshness};
 use crate::idempotency::Idempotency;
 use crate::ledger::StoreLedger;
 use crate::measure::{self, Looks};
@@ -101,6 +102,7 @@ pub struct App {
     pub pools: Arc<Pools>,
     pub demands: Arc<Demands>,
     pub room: Arc<Room>,
+    pub freshness: Arc<Freshness>,
     pub builds: Arc<Builds>,
     pub captures: Arc<Captures>,
     pub pulls: Arc<Pulls>,
@@ -213,6 +215,7 @@ impl App {
             clock: clock.clone(),
             metrics: metrics.clone(),
         });
+        let freshness = Freshness::new(fleet.clone(), repos.clone(), port.clone(), metrics.clone());
         let cache = options.cache_dir.unwrap_or_else(|| options.state_dir.join("bases"));
         let builds = Builds::new(builds::Parts {
             fleet: fleet.clone(),
@@ -255,6 +258,7 @@ impl App {
             pools,
             demands,
             room,
+            freshness,
             builds,
             captures,
             pulls,
@@ -333,6 +337,12 @@ impl App {
         self.tasks.run("pool_learn", Duration::from_secs(5), never(), move || {
             let me = me.clone();
             async move { me.demands.learn(&me.repos.all(), me.pools.starting_limit()).await }
+        });
+        let me = self.clone();
+        let push = self.repos.push_poke.clone();
+        self.tasks.run("pool_freshen", freshness::LOOK_EVERY, push, move || {
+            let me = me.clone();
+            async move { me.freshness.run().await }
         });
         let me = self.clone();
         self.tasks.run("session_reap", REAP_EVERY, never(), move || {

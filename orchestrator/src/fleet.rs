@@ -469,6 +469,10 @@ impl Fleet {
         self.shelf.set_commit(entry.id, commit.clone());
         let receipt = {
             let mut record = entry.lock();
+            // Claimed in between: its row is for the claim to write, and its tree for the session to move.
+            if !is_unclaimed(record.state) {
+                return Ok(());
+            }
             record.commit = Some(commit);
             self.store.submit(Tx::new().sandbox(&record))
         };

@@ -14,6 +14,7 @@ pub mod demand;
 pub mod demo;
 pub mod endpoint;
 pub mod fleet;
+pub mod freshness;
 pub mod idempotency;
 mod ledger;
 pub mod links;

@@ -139,6 +139,8 @@ pub struct Metrics {
     pool_refill_seconds: Histograms<OfRepo>,
     pool_misses: Family<RepoReason, Counter>,
     pool_idle_seconds: Family<OfRepo, FloatCounter>,
+    pub pool_behind: Family<OfRepo, Gauge>,
+    pool_catch_up: Histogram,
     /// What claims cost behind their answers (F20).
     pub pool_plans: Counter,
     pub session_wakes: Counter,
@@ -256,6 +258,16 @@ impl Metrics {
                 [Values::words(MissReason::ALL, MissReason::as_str)],
             ),
             pool_idle_seconds: b.family("pool_idle_sandbox_seconds", "Time that members spent waiting", []),
+            pool_behind: b.family(
+                "pool_sandboxes_behind",
+                "Ready members that are not at the tip of their branch, as of the mirror",
+                [],
+            ),
+            pool_catch_up: b.histogram(
+                "pool_catch_up_seconds",
+                "From seeing a branch move to a ready member at its tip",
+                &COARSE,
+            ),
             pool_plans: b.one("pool_plans", "Plans of the pool that were carried out"),
             session_wakes: b.one("session_wakes", "Times that a session's driver was woken"),
             store_commits: b.one("store_commits", "Commits to the store"),
@@ -521,6 +533,11 @@ impl Metrics {
         self.pool_idle_seconds.get_or_create(&OfRepo { repo: repo.to_string() }).inc_by(seconds);
     }
 
+    /// A ready member was brought to the tip, this long after the branch was seen to move.
+    pub fn pool_caught_up(&self, after: Duration) {
+        self.pool_catch_up.observe(after.as_secs_f64());
+    }
+
     /// It is over, and its state says how.
     pub fn warmup_ended(&self, record: &WarmupRecord, now: Timestamp) {
         let repo = record.repo.to_string();
@@ -644,6 +661,7 @@ impl Metrics {
         self.image_commits_behind.remove(&of);
         self.pool_target.remove(&of);
         self.pool_wanted.remove(&of);
+        self.pool_behind.remove(&of);
         for state in ["warm", "starting", "creating"] {
             self.pool_sandboxes.remove(&RepoState { repo: repo.to_string(), state });
         }

@@ -1,10 +1,10 @@
 //! The configured repos and their images, in memory: what the claim path and the plans look at.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use domain::{Error, ImageId, ImageRecord, ImageState, RepoName, RepoSpec, Result};
-use tokio::sync::watch;
+use domain::{CommitId, Error, ImageId, ImageRecord, ImageState, RepoName, RepoSpec, Result};
+use tokio::sync::{Notify, watch};
 
 #[derive(Debug)]
 pub struct Repos {
@@ -13,6 +13,12 @@ pub struct Repos {
     images: RwLock<HashMap<RepoName, Vec<ImageRecord>>>,
     /// Moves when an image becomes current.
     pub promoted: watch::Sender<u64>,
+    /// The tip of each repo's own branch as it was last seen.
+    tips: RwLock<HashMap<RepoName, CommitId>>,
+    /// Repos whose upstream was pushed to since somebody looked.
+    pushed: Mutex<HashSet<RepoName>>,
+    /// Wakes who follows the branches.
+    pub push_poke: Arc<Notify>,
 }
 
 impl Repos {
@@ -29,6 +35,9 @@ impl Repos {
             specs: RwLock::new(specs),
             images: RwLock::new(by_repo),
             promoted: watch::Sender::new(0),
+            tips: RwLock::default(),
+            pushed: Mutex::default(),
+            push_poke: Arc::default(),
         })
     }
 
@@ -91,6 +100,30 @@ impl Repos {
         if let Some(list) = images.get_mut(repo) {
             list.retain(|i| i.id != id);
         }
+    }
+
+    /// What a claim prefers its member to be at.
+    pub fn tip(&self, repo: &RepoName) -> Option<CommitId> {
+        self.tips.read().unwrap_or_else(PoisonError::into_inner).get(repo).cloned()
+    }
+
+    /// True where it has moved.
+    pub fn set_tip(&self, repo: &RepoName, tip: &CommitId) -> bool {
+        if self.tip(repo).as_ref() == Some(tip) {
+            return false;
+        }
+        self.tips.write().unwrap_or_else(PoisonError::into_inner).insert(repo.clone(), tip.clone());
+        true
+    }
+
+    /// Upstream was pushed to: the next to look need not wait until it is time.
+    pub fn note_push(&self, repo: &RepoName) {
+        self.pushed.lock().unwrap_or_else(PoisonError::into_inner).insert(repo.clone());
+    }
+
+    /// What was pushed to since this was last asked.
+    pub fn take_pushed(&self) -> HashSet<RepoName> {
+        std::mem::take(&mut self.pushed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The variables that make tools trust the repo's own certificates; none where it has none.

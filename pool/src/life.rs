@@ -9,6 +9,9 @@ use std::time::Duration;
 use domain::SandboxRecord;
 use jiff::{SignedDuration, Timestamp};
 
+/// A member with less of its life left than this is handed out to nobody (F12).
+pub const MIN_REMAINING_LIFE: Duration = Duration::from_secs(60);
+
 /// `at` plus `by`, or the end of time.
 pub(crate) fn later(at: Timestamp, by: Duration) -> Timestamp {
     SignedDuration::try_from(by).ok().and_then(|by| at.checked_add(by).ok()).unwrap_or(Timestamp::MAX)

@@ -11,6 +11,7 @@ mod daemon;
 mod gate;
 mod losses;
 mod recipes;
+mod rolling;
 mod sizing;
 mod trees;
 mod walk;
@@ -50,6 +51,9 @@ async fn shared() -> &'static World {
             Repo::new("acme/fickle", 1),
             Repo::new("acme/churn", 1),
             Repo::new("acme/lost", 1),
+            Repo::new("acme/roll", 2),
+            Repo::new("acme/typed", 1),
+            Repo::new("acme/drift", 2),
             Repo::new("acme/open", 0).with(|r| r.network = "bridge"),
         ];
         let world = World::start("shared", Engine::default(), repos).await;

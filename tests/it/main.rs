@@ -7,6 +7,7 @@ mod claims;
 mod docker;
 mod environment;
 mod faults;
+mod freshness;
 mod github;
 mod http;
 mod layers;

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use crate::ports::{AgentLink, ByteStream, FrameStream};
 use crate::wire::{
-    AgentInfo, Bind, DirEntry, ExecExit, ExecRequest, ExecStatus, FileKind, Frame, PROTOCOL, Quiesce,
-    StreamName, SyncMode, SyncReport, SyncRequest, TermSize,
+    AgentInfo, Bind, DirEntry, ExecExit, ExecRequest, ExecStatus, FileKind, Frame, KeepWarm, KeptWarm,
+    PROTOCOL, Quiesce, StreamName, SyncMode, SyncReport, SyncRequest, TermSize,
 };
 use crate::{CommitId, Error, ErrorKind, ExecId, Result, SandboxId, SessionId};
 
@@ -56,6 +56,8 @@ pub struct FakeAgent {
     pub binds: Arc<AtomicU32>,
     /// How often it was asked to sync.
     pub syncs: Arc<AtomicU32>,
+    /// How often it was asked to keep its files in memory.
+    pub kept_warm: Arc<AtomicU32>,
     open: watch::Sender<bool>,
     /// Moves when a command ends.
     ended: Arc<watch::Sender<u64>>,
@@ -88,6 +90,7 @@ impl FakeAgent {
             state: Arc::new(Mutex::new(state)),
             binds: Arc::default(),
             syncs: Arc::default(),
+            kept_warm: Arc::default(),
             open: watch::Sender::new(true),
             ended: Arc::new(watch::Sender::new(0)),
         }
@@ -101,6 +104,7 @@ impl FakeAgent {
             state: self.state.clone(),
             binds: self.binds.clone(),
             syncs: self.syncs.clone(),
+            kept_warm: self.kept_warm.clone(),
             open: watch::Sender::new(true),
             ended: self.ended.clone(),
         }
@@ -397,6 +401,15 @@ impl AgentLink for FakeAgent {
     async fn port_open(&self, port: u16) -> Result<bool> {
         self.up()?;
         Ok(self.options().ports.contains(&port))
+    }
+
+    async fn keep_warm(&self, _limits: &KeepWarm) -> Result<KeptWarm> {
+        self.up()?;
+        if let Some(session) = self.state().bound {
+            return Err(Error::conflict(format!("this sandbox belongs to session {session}")));
+        }
+        self.kept_warm.fetch_add(1, Ordering::Relaxed);
+        Ok(KeptWarm { files: 1, bytes: 1 })
     }
 
     async fn quiesce(&self, _quiesce: &Quiesce) -> Result<()> {

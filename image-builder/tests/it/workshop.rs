@@ -10,8 +10,8 @@ use bytes::Bytes;
 use domain::ports::{AgentLink, ByteStream, Captured, FrameStream};
 use domain::testing::{FakeAgent, FakeAgentOptions};
 use domain::wire::{
-    AgentInfo, Bind, DirEntry, ExecExit, ExecRequest, ExecStatus, Frame, Quiesce, StreamName, SyncReport,
-    SyncRequest, TermSize,
+    AgentInfo, Bind, DirEntry, ExecExit, ExecRequest, ExecStatus, Frame, KeepWarm, KeptWarm, Quiesce,
+    StreamName, SyncReport, SyncRequest, TermSize,
 };
 use domain::{
     Base, Branch, BuildId, CommitId, Digest, Error, ExecId, ImageId, Phase, PhaseReport, Purpose, RecipePart,
@@ -323,6 +323,9 @@ impl AgentLink for Agent {
     }
     async fn port_open(&self, port: u16) -> Result<bool> {
         self.agent.port_open(port).await
+    }
+    async fn keep_warm(&self, limits: &KeepWarm) -> Result<KeptWarm> {
+        self.agent.keep_warm(limits).await
     }
     async fn quiesce(&self, quiesce: &Quiesce) -> Result<()> {
         self.shop.note(format!("quiesce stop={}", quiesce.stop));

@@ -56,6 +56,8 @@ impl Builds {
             cadence.push = Some(PushNote { commit: commit.clone(), first, last: now });
             self.store.submit(Tx::new().cadence(cadence))
         };
+        self.repos.note_push(repo);
+        self.repos.push_poke.notify_one();
         receipt.await
     }
 

@@ -8,13 +8,16 @@ use domain::{Branch, CommitId, Result};
 
 use super::{Entry, Fleet, Silent};
 
-/// Bringing an idle member to a commit may take this long.
-const SYNC_LIMIT: Duration = Duration::from_secs(60);
-
 impl Fleet {
     /// Brings an unclaimed member to `tip` of `branch`. A session that takes it meanwhile is refused nothing: the
     /// agent does one sync at a time, and refuses this one once the member is somebody's.
-    pub async fn sync_idle(&self, entry: &Arc<Entry>, branch: &Branch, tip: CommitId) -> Result<()> {
+    pub async fn sync_idle(
+        &self,
+        entry: &Arc<Entry>,
+        branch: &Branch,
+        tip: CommitId,
+        limit: Duration,
+    ) -> Result<()> {
         let link = entry.wait_link(Duration::ZERO).await?;
         let request = SyncRequest {
             mode: SyncMode::Reset,
@@ -22,7 +25,7 @@ impl Fleet {
             base: branch.clone(),
             branch: branch.clone(),
             commit: tip,
-            timeout_ms: SYNC_LIMIT.as_millis() as u64,
+            timeout_ms: limit.as_millis() as u64,
             open_gate: false,
             session: None,
         };

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use domain::ports::{AgentLink, ByteStream, FrameStream};
 use domain::wire::{
-    AgentError, AgentInfo, Bind, DirEntry, ExecRequest, ExecStatus, Frame, Hello, PortState, Quiesce,
-    SetGate, Signal, SyncReport, SyncRequest, TermSize,
+    AgentError, AgentInfo, Bind, DirEntry, ExecRequest, ExecStatus, Frame, Hello, KeepWarm, KeptWarm,
+    PortState, Quiesce, SetGate, Signal, SyncReport, SyncRequest, TermSize,
 };
 use domain::{Error, ErrorKind, ExecId, Result, SandboxId};
 use futures_util::{StreamExt, stream};
@@ -232,6 +232,11 @@ impl AgentLink for Http2Link {
     async fn port_open(&self, port: u16) -> Result<bool> {
         let state: PortState = self.get(&format!("/v1/port?port={port}")).await?;
         Ok(state.open)
+    }
+
+    async fn keep_warm(&self, limits: &KeepWarm) -> Result<KeptWarm> {
+        let deadline = Duration::from_millis(limits.max_ms) + QUICK;
+        self.call(Method::POST, "/v1/warm", Some(limits), deadline).await
     }
 
     async fn quiesce(&self, quiesce: &Quiesce) -> Result<()> {

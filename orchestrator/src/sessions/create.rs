@@ -8,7 +8,7 @@ use domain::{
     Branch, Error, Launch, Purpose, RepoSpec, Result, SandboxId, SessionId, SessionRecord, SessionState,
     SyncState,
 };
-use pool::{MissReason, Want};
+use pool::{MIN_REMAINING_LIFE, MissReason, Want};
 use serde_json::json;
 use store::Tx;
 
@@ -179,13 +179,15 @@ impl Sessions {
             self.demands.arrived(&spec.name);
             self.metrics.pool_arrival(&spec.name);
             let allowed = [image.id];
+            // Members wait at the tip of the repo's own branch.
+            let tip = self.repos.tip(&spec.name).filter(|_| record.base == spec.branch);
             let want = Want {
                 repo: &spec.name,
                 allowed: &allowed,
                 warmup: new.warmup,
-                tip: None,
+                tip: tip.as_ref(),
                 now,
-                min_remaining_life: Duration::from_secs(60),
+                min_remaining_life: MIN_REMAINING_LIFE,
                 member_max_age: spec.pool.member_max_age,
             };
             match self.fleet.claim(&want, record.id) {

@@ -2,15 +2,19 @@
 //! with its gate shut and nobody bound.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::{
     Error, ImageRecord, Purpose, RepoSpec, Result, SandboxId, SandboxState, WarmupId, WarmupRecord,
 };
-use pool::Want;
+use pool::{MIN_REMAINING_LIFE, Want};
 use tracing::debug;
 
 use super::{Warmups, Work};
 use crate::fleet::{Entry, Order, START_DEADLINE};
+
+/// Bringing a reserved member to the branch may take this long.
+const SYNC_LIMIT: Duration = Duration::from_secs(60);
 
 impl Warmups {
     /// Has somebody see to it, in the background. Whatever is asked while one is at it is done in one more round.
@@ -60,7 +64,7 @@ impl Warmups {
         }
         if entry.record().commit.as_ref() != Some(&tip) {
             self.note(warmup.id, |r| r.begin(self.clock.now()));
-            self.fleet.sync_idle(&entry, &warmup.branch, tip).await?;
+            self.fleet.sync_idle(&entry, &warmup.branch, tip, SYNC_LIMIT).await?;
         }
         self.note(warmup.id, |r| {
             // Else it is another one that is wanted by now, and one more round follows.
@@ -85,7 +89,8 @@ impl Warmups {
             warmup: Some(warmup.id),
             tip: None,
             now: self.clock.now(),
-            min_remaining_life: spec.pool.warmup_ttl,
+            // Still long enough to be claimed when it has been held to its end.
+            min_remaining_life: MIN_REMAINING_LIFE + spec.pool.warmup_ttl,
             member_max_age: spec.pool.member_max_age,
         };
         let entry = match self.fleet.shelf().reserve(warmup.id, &want) {

@@ -1,6 +1,7 @@
 //! Tests of the pool's policy, at its public boundary.
 
 mod budget;
+mod fresh;
 mod make;
 mod plan;
 mod properties;

@@ -58,9 +58,14 @@ fn a_container_removed_from_outside_ends_its_session_or_is_replaced() {
     });
 }
 
+/// How many sessions are made and cancelled. `HOTBED_CHURN=500` is the number that was promised; it takes minutes.
+fn churn() -> usize {
+    std::env::var("HOTBED_CHURN").map_or(60, |n| n.parse().expect("HOTBED_CHURN is a number"))
+}
+
 // F38, F37, F35
 #[test]
-fn sixty_created_and_cancelled_leave_nothing() {
+fn many_created_and_cancelled_leave_nothing() {
     const REPO: &str = "acme/churn";
     on_docker(async {
         let world = shared().await;
@@ -84,7 +89,7 @@ fn sixty_created_and_cancelled_leave_nothing() {
         );
 
         let turns = Arc::new(Semaphore::new(8));
-        let tasks: Vec<_> = (0..60)
+        let tasks: Vec<_> = (0..churn())
             .map(|n| {
                 let (api, turns) = (world.api(), turns.clone());
                 tokio::spawn(async move {
