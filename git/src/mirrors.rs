@@ -1,5 +1,5 @@
 //! Bare mirrors of the upstream repositories, `<dir>/<owner>/<name>.git`: each is a full copy of upstream's
-//! branches (not its tags) as of the last refresh, and the place through which sandboxes push.
+//! branches and tags as of the last refresh, and the place through which sandboxes push.
 //!
 //! A fetch writes to references of its own (`refs/hotbed/upstream/`) and is then published to `refs/heads`. The
 //! step between is what lets a fetch and a push run at the same time: a branch that was pushed while the fetch
@@ -35,6 +35,8 @@ pub(crate) use claims::PushClaim;
 /// How long local git commands and answers of `Credentials` may take.
 const LOCAL_DEADLINE: Duration = Duration::from_secs(60);
 const CREDENTIALS_DEADLINE: Duration = Duration::from_secs(30);
+/// Tags are nobody's to push, so they need no step between: they are as upstream has them, moved and removed ones too.
+const TAGS: &str = "+refs/tags/*:refs/tags/*";
 /// The name under which upstream is configured for the one command that talks to it.
 const UPSTREAM: &str = "upstream";
 
@@ -416,6 +418,7 @@ impl Upstream<'_> {
             "--recurse-submodules=no",
             UPSTREAM,
             &refspec,
+            TAGS,
         ]);
         self.run(git, deadline, "fetch").await.map(drop)
     }

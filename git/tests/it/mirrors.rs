@@ -19,6 +19,31 @@ async fn refresh_tells_whether_anything_moved() {
     assert!(w.mirrors.is_fresh(&repo(), Duration::from_secs(60)));
 }
 
+/// F29: tags come with the branches, also where upstream moves or removes them or makes one into a directory, and
+/// stop no fetch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tags_are_mirrored_moved_and_removed() {
+    let w = World::new().await;
+    let (upstream, mirror) = (w.upstream.path().to_owned(), w.mirrors.path(&repo()));
+    let here = async || w.done(&mirror, &["show-ref", "--tags"]).await;
+    w.done(&upstream, &["tag", "v1", "main"]).await;
+    w.done(&upstream, &["tag", "-a", "-m", "two", "v2", "main~1"]).await;
+    w.mirrors.refresh(&repo()).await.unwrap();
+    assert_eq!(here().await, w.done(&upstream, &["show-ref", "--tags"]).await);
+    let tree = w.path("clone");
+    w.done(&w.path("."), &["clone", "-q", &w.url, "clone"]).await;
+    assert_eq!(w.done(&tree, &["tag", "-l"]).await, "v1\nv2\n");
+
+    let next = commit(&w.upstream, "main", "README", "x");
+    w.done(&upstream, &["tag", "-f", "v1", "main"]).await;
+    w.done(&upstream, &["tag", "-d", "v2"]).await;
+    w.done(&upstream, &["tag", "v2/rc", "main"]).await;
+    w.mirrors.refresh(&repo()).await.unwrap();
+    assert_eq!(here().await, w.done(&upstream, &["show-ref", "--tags"]).await);
+    assert!(here().await.contains(&format!("{next} refs/tags/v1")));
+    assert_eq!(w.mirrors.tip(&repo(), &branch("main")).await.unwrap(), Some(next));
+}
+
 /// While one fetch is held at upstream, ten more callers share one further fetch, and see what came meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_refreshes_share_fetches_and_are_never_older_than_the_call() {
