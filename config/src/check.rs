@@ -14,7 +14,7 @@ use crate::sections::{
     BackendSection, File, ForgeSection, ImageSection, NetworkSection, RepoSection, WindowSection,
 };
 use crate::settings::{
-    BuildSettings, DockerSettings, ForgeSettings, GithubSettings, Settings, WarmupSettings,
+    BuildSettings, DockerSettings, ForgeSettings, GithubSettings, RegistrySettings, Settings, WarmupSettings,
 };
 use crate::tree::{Node, Value, merge};
 use crate::values::{ByteSize, Cpus, FilePath, ListenAddress, SecretRef};
@@ -111,6 +111,7 @@ impl<'a> Checker<'a> {
             self.budget(file, &repos);
         }
         self.builds(file);
+        self.registry(file);
         self.not_in_this_build(file, &repos);
         self.not_acted_on(file, &repos);
         self.general(file, &repos);
@@ -257,6 +258,32 @@ impl<'a> Checker<'a> {
         self.at_least("", "warmups.per_second", section.per_second, 1, "`live: 0` is what allows none");
     }
 
+    fn registry(&mut self, file: &File) {
+        let Some(registry) = &file.registry else { return };
+        let push = &registry.push.0;
+        let host = push.split_once('/').map(|(host, _)| host);
+        if !host.is_some_and(|h| h.contains(['.', ':']) || h == "localhost") {
+            let problem = Problem::new(format!("`{push}` names no registry"))
+                .value(push.clone())
+                .expected("`HOST/PATH`, such as `registry.example/hotbed`");
+            self.problem("", "registry.push", problem);
+        } else if push.contains('@') || push.rsplit('/').next().is_some_and(|last| last.contains(':')) {
+            let problem = Problem::new(format!("`{push}` has a tag or a digest"))
+                .value(push.clone())
+                .expected("a name without them: the tag is the image's id");
+            self.problem("", "registry.push", problem);
+        }
+        if registry.user.is_some() != registry.password.is_some() {
+            let problem = Problem::new("a user and a password go together")
+                .expected("both `user` and `password`, or neither");
+            self.problem(
+                "",
+                if registry.user.is_some() { "registry.user" } else { "registry.password" },
+                problem,
+            );
+        }
+    }
+
     fn at_least(&mut self, at: &str, key: &str, value: u32, least: u32, why: &str) {
         if value < least {
             let problem = Problem::new(format!("`{value}` is too few"))
@@ -367,9 +394,6 @@ impl<'a> Checker<'a> {
 
     /// What is accepted and has no effect in this version. Each gets a warning, so that nobody relies on it.
     fn not_acted_on(&mut self, file: &File, repos: &[Merged]) {
-        if file.registry.is_some() {
-            self.warn("", "registry", "images are not pushed by this version; it has no effect");
-        }
         if matches!(&file.backend, BackendSection::Docker(docker) if docker.network.is_some()) {
             self.warn(
                 "",
@@ -437,7 +461,10 @@ impl<'a> Checker<'a> {
             listen: file.listen.clone(),
             state_dir: self.resolve(&file.state_dir),
             docker,
-            registry: file.registry.as_ref().map(|r| r.push.0.clone()),
+            registry: file.registry.as_ref().map(|r| RegistrySettings {
+                push: r.push.0.clone(),
+                login: r.user.clone().zip(r.password.as_ref().map(|p| self.source(p))),
+            }),
             forge,
             budget: Budget {
                 memory: file.budget.memory.map(|m| m.0),
@@ -454,11 +481,14 @@ impl<'a> Checker<'a> {
     }
 
     fn secrets(&self, image: &ImageSection) -> BTreeMap<String, SecretSource> {
-        let source = |secret: &SecretRef| match secret {
+        image.secrets.0.iter().map(|(name, secret)| (name.clone(), self.source(secret))).collect()
+    }
+
+    fn source(&self, secret: &SecretRef) -> SecretSource {
+        match secret {
             SecretRef::Env(name) => SecretSource::Env(name.clone()),
             SecretRef::File(path) => SecretSource::File(self.base_dir.join(path)),
-        };
-        image.secrets.0.iter().map(|(name, secret)| (name.clone(), source(secret))).collect()
+        }
     }
 
     /// `None` where something is missing; that is a problem already.

@@ -36,7 +36,9 @@ pub use error::{ConfigErrors, Place, Problem};
 pub use import::import;
 pub use recipe_file::{MAX_REPOSITORY_FILE, repository_file};
 pub use recipe_text::{recipe_json, recipe_yaml};
-pub use settings::{BuildSettings, DockerSettings, ForgeSettings, GithubSettings, Settings, WarmupSettings};
+pub use settings::{
+    BuildSettings, DockerSettings, ForgeSettings, GithubSettings, RegistrySettings, Settings, WarmupSettings,
+};
 pub use values::{ListenAddress, SecretRef};
 
 use error::Source;

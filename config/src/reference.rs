@@ -48,7 +48,7 @@ pub(crate) fn sections() -> Vec<Section> {
             "registry",
             "registry",
             keys_of::<sections::RegistrySection>(),
-            "registry: { push: registry.example/hotbed }\nrepos: []\n",
+            "registry:\n  push: registry.example/hotbed\n  user: hotbed\n  password: { file: /etc/hotbed/registry }\nrepos: []\n",
         ),
         section("forge", "forge", &[], "forge: local\nrepos: []\n"),
         section(

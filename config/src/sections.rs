@@ -34,7 +34,7 @@ pub(crate) struct File {
     /// What sandboxes run on. A change needs a restart.
     #[serde(default)]
     pub backend: BackendSection,
-    /// Where images are pushed for other hosts. Not acted on by this version.
+    /// Where images are pushed, for other hosts and for this one when it has lost them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<RegistrySection>,
     /// Where pull requests are opened: `local`, or `{ github: … }`, which this version refuses.
@@ -108,13 +108,19 @@ pub(crate) struct KubernetesSection {
     pub namespace: SetName,
 }
 
-/// Where images are pushed for other hosts. Not acted on by this version.
+/// Where images are pushed, for other hosts and for this one when it has lost them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "registry")]
 pub(crate) struct RegistrySection {
-    /// What the images' names begin with.
+    /// What the images' names begin with: `HOST/PATH`. The repo's name is added, and the image's id as tag.
     pub push: ImageReference,
+    /// Who pushes and pulls there; nobody in particular when not given.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The user's password or token.
+    #[serde(default)]
+    pub password: Option<SecretRef>,
 }
 
 /// Where pull requests are opened: one of these.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use domain::Budget;
+use domain::{Budget, SecretSource};
 use serde::Serialize;
 
 use crate::values::{ListenAddress, SecretRef};
@@ -17,13 +17,21 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The Docker engine: the one backend of this version.
     pub docker: DockerSettings,
-    /// What the names of pushed images begin with. Not acted on by this version.
-    pub registry: Option<String>,
+    pub registry: Option<RegistrySettings>,
     pub forge: ForgeSettings,
     /// What all sandboxes together may use.
     pub budget: Budget,
     pub builds: BuildSettings,
     pub warmups: WarmupSettings,
+}
+
+/// Where images are pushed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RegistrySettings {
+    /// What the names of pushed images begin with: `host[:port]/path`.
+    pub push: String,
+    /// A user, and where the password is found.
+    pub login: Option<(String, SecretSource)>,
 }
 
 /// A Docker engine; `None` leaves the choice to the adapter.

@@ -106,6 +106,13 @@ impl DockerBackend {
             .await
     }
 
+    /// Takes an image that was pulled for the capture of this instance that it is: gives it the capture's tag, and
+    /// `NotFound` or `Conflict` where it is none.
+    pub async fn adopt(&self, digest: &Digest) -> Result<()> {
+        let deadline = self.deadlines().query;
+        self.call("tag", deadline, || format!("adopt {}", digest.short()), self.shared.adopt(digest)).await
+    }
+
     /// Pushes a tagged image to the registry in its name; answers `repository@digest` as that registry knows it.
     ///
     /// Errors name the registry: `Unavailable` when it does not answer, `Invalid` when it refuses the

@@ -216,6 +216,18 @@ impl Shared {
         removed
     }
 
+    pub(crate) async fn adopt(&self, digest: &Digest) -> Result<()> {
+        let image = self.image(digest.as_str()).await?;
+        let image = image.ok_or_else(|| Error::not_found(format!("image {digest} is not on this engine")))?;
+        let Some((kind, name)) = self.marker.capture(&labels(&image)) else {
+            return Err(Error::conflict(format!(
+                "image {digest} was not captured by this instance of Hotbed"
+            )));
+        };
+        let (repo, tag) = capture_tag(self.marker.short(), kind, &name);
+        self.tag(digest, &format!("{repo}:{tag}")).await
+    }
+
     async fn untag(&self, reference: &str) -> Result<()> {
         let docker = self.docker().await?;
         let options = RemoveImageOptions { force: false, noprune: true, platforms: None };

@@ -12,7 +12,7 @@ pub enum ImageState {
     Candidate,
     /// What new sandboxes of the repo start from. At most one per repo.
     Current,
-    /// Was current; kept for roll-back.
+    /// Was current, or passed its check while a pinned one was; kept for roll-back and promotion.
     Superseded,
     /// Failed its check.
     Rejected,
@@ -44,6 +44,28 @@ pub struct ImageRecord {
     pub created_at: Timestamp,
     /// When the tick last found that nothing had changed.
     pub verified_at: Timestamp,
+    /// An operator keeps it: it is not collected, and while it is current nothing takes its place by itself.
+    #[serde(default)]
+    pub pinned: bool,
+    /// Where a registry has it.
+    #[serde(default)]
+    pub shipped: Option<Shipped>,
+}
+
+/// An image in a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shipped {
+    /// `host[:port]/path`.
+    pub repository: String,
+    /// Of the manifest: what the registry knows it by. The engine's own digest is another.
+    pub digest: Digest,
+}
+
+impl Shipped {
+    /// `repository@digest`, which can't come to mean another image.
+    pub fn reference(&self) -> String {
+        format!("{}@{}", self.repository, self.digest)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -29,7 +29,8 @@ pub use ids::{
     WarmupId,
 };
 pub use image::{
-    BuildRecord, BuildState, CadenceRecord, ImageRecord, ImageState, Phase, PhaseReport, PushNote, Trigger,
+    BuildRecord, BuildState, CadenceRecord, ImageRecord, ImageState, Phase, PhaseReport, PushNote, Shipped,
+    Trigger,
 };
 pub use names::{Branch, CommitId, Digest, NameError, RepoName};
 pub use recipe::{

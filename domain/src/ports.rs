@@ -18,7 +18,7 @@ use crate::wire::{
 };
 use crate::{
     Branch, CommitId, Digest, Error, ExecId, Network, PullRequestState, RepoName, Resources, Result,
-    SandboxId, TreePath,
+    SandboxId, Shipped, TreePath,
 };
 
 // ---------------------------------------------------------------------------------------------- the engine
@@ -192,6 +192,22 @@ pub trait Backend: Send + Sync + Debug {
 
     /// Removes what the instance made beside sandboxes and captures (its network), where nothing uses it.
     async fn dispose(&self) -> Result<()>;
+}
+
+/// A registry that captures are sent to, for other hosts and for this one when it has lost them.
+#[async_trait]
+pub trait ImageRegistry: Send + Sync + Debug {
+    /// Sends a capture under a tag; layers that the registry has are not sent again, and a transfer that broke goes
+    /// on with the layers that are missing. Answers when the registry itself has named what it holds.
+    async fn push(&self, capture: &Digest, repository: &str, tag: &str) -> Result<Shipped>;
+
+    /// Brings a capture back, as if it had never been away. `NotFound` when the registry does not have it;
+    /// `Permanent` when what it has under this digest is another image.
+    async fn fetch(&self, shipped: &Shipped, capture: &Digest) -> Result<()>;
+
+    /// Removes it from the registry. What is not there is removed. `Permanent` where the registry lets nothing be
+    /// removed.
+    async fn remove(&self, shipped: &Shipped) -> Result<()>;
 }
 
 // ---------------------------------------------------------------------------------------------- the agent

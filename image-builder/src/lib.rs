@@ -27,7 +27,7 @@ pub use fingerprint::fingerprint;
 pub use job::{BuildFailure, BuildJob, BuildLog, BuildOutcome, Built, Limits, Workshop};
 pub use live::{bring_up, due_updates, prepare, service_ids, update_tree};
 pub use note::{read_note, write_note};
-pub use promote::{collect, promote, roll_back, verified};
+pub use promote::{before_current, collect, pin, promote, roll_back, verified};
 pub use queue::{Waiting, head_start, next};
 pub use recipe::CommitRecipe;
 pub use redact::BuildSecret;

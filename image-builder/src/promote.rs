@@ -11,7 +11,7 @@ use crate::job::Built;
 
 /// The records to write when a checked image becomes current: the ones it takes over from, and itself. `images` are
 /// all of the repo, so that its generation is one more than any before it, whatever is current (F24). Empty where it
-/// has been promoted already.
+/// has been promoted already. While an operator keeps the current image in place with a pin, the new one only waits.
 pub fn promote(
     now: Timestamp,
     built: &Built,
@@ -25,10 +25,11 @@ pub fn promote(
     {
         return Vec::new();
     }
+    let held = of_repo().any(|i| i.state == ImageState::Current && i.pinned);
     let new = ImageRecord {
         id: built.image,
         repo: spec.name.clone(),
-        state: ImageState::Current,
+        state: if held { ImageState::Superseded } else { ImageState::Current },
         digest: built.captured.digest.clone(),
         commit: built.commit.clone(),
         branch: spec.branch.clone(),
@@ -41,10 +42,33 @@ pub fn promote(
         size: built.captured.size,
         created_at: now,
         verified_at: now,
+        pinned: false,
+        shipped: None,
     };
-    let mut records = superseded(images, &new);
+    let mut records = if held { Vec::new() } else { superseded(images, &new) };
     records.push(new);
     records
+}
+
+/// The record to write when an operator pins an image or takes its pin away; none where it is so already.
+/// `NotFound`, or `Conflict` for an image that can't be kept.
+pub fn pin(id: ImageId, pinned: bool, images: &[ImageRecord]) -> Result<Vec<ImageRecord>> {
+    let image =
+        images.iter().find(|i| i.id == id).ok_or_else(|| Error::not_found(format!("no image {id}")))?;
+    if !matches!(image.state, ImageState::Current | ImageState::Superseded) {
+        return Err(Error::conflict(format!("image {id} is {:?}: there is nothing to keep", image.state)));
+    }
+    if image.pinned == pinned {
+        return Ok(Vec::new());
+    }
+    Ok(vec![ImageRecord { pinned, ..image.clone() }])
+}
+
+/// What a roll-back goes to: the newest good image that is older than the current one.
+pub fn before_current(images: &[ImageRecord]) -> Option<&ImageRecord> {
+    let current = images.iter().find(|i| i.state == ImageState::Current)?;
+    let older = |i: &&ImageRecord| i.state == ImageState::Superseded && i.generation < current.generation;
+    images.iter().filter(older).max_by_key(|i| i.generation)
 }
 
 /// The records to write when an operator makes an older image current again. Generations stay as they are: this is
@@ -78,7 +102,7 @@ pub fn verified(now: Timestamp, current: &ImageRecord) -> ImageRecord {
 }
 
 /// Which images of one repo to remove: all but the current one and the newest up to `keep` in all, and those that
-/// were rejected or never checked. Never one whose digest is in use: give the sources of all live sandboxes, and what
+/// were rejected or never checked. Never a pinned one, and never one whose digest is in use: give the sources of all live sandboxes, and what
 /// a running build has captured or stands on. Never one whose digest a kept image has too. And not yet the one with the
 /// highest generation, whatever it is: the next promotion counts from its row (F24).
 pub fn collect(images: &[ImageRecord], keep: u32, in_use: &HashSet<Digest>) -> Vec<ImageId> {
@@ -91,6 +115,7 @@ pub fn collect(images: &[ImageRecord], keep: u32, in_use: &HashSet<Digest>) -> V
     let highest = images.iter().map(|i| i.generation).max();
     let may_go = |i: &&ImageRecord| {
         i.state != ImageState::Removing
+            && !i.pinned
             && Some(i.generation) != highest
             && !kept.contains(&i.digest)
             && !in_use.contains(&i.digest)

@@ -5,6 +5,7 @@ mod catalog;
 mod events;
 mod exec;
 mod files;
+mod images;
 mod pools;
 mod problem;
 mod sessions;
@@ -70,7 +71,12 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(catalog::build_start, catalog::builds))
         .routes(routes!(catalog::build))
         .routes(routes!(catalog::build_log))
-        .routes(routes!(catalog::images))
+        .routes(routes!(images::list))
+        .routes(routes!(images::read))
+        .routes(routes!(images::promote))
+        .routes(routes!(images::roll_back))
+        .routes(routes!(images::pin, images::unpin))
+        .routes(routes!(images::collectable))
         .routes(routes!(pools::list))
         .routes(routes!(pools::read))
         .routes(routes!(pools::order, pools::resume))

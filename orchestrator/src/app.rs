@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use docker::rootfs::RootfsCache;
-use docker::{DockerBackend, DockerConfig};
+use docker::{Credential, DockerBackend, DockerConfig};
 use domain::ports::{Backend, Forge, Mirrors};
 use domain::{Budget, Error, ErrorKind, InstanceId, RepoSpec, Result, SharedClock, SystemClock};
 use git::{Gateway, GatewayOptions, LocalForge, MirrorOptions, MirrorSet, Remote};
+use registry::{Login, Registry};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use store::{BuildLogs, SessionLogs, Store};
@@ -24,6 +25,7 @@ use crate::endpoint::Endpoint;
 use crate::fleet::{Fleet, Gatekeeper};
 use crate::freshness::{self, Freshness};
 use crate::idempotency::Idempotency;
+use crate::images::Images;
 use crate::ledger::StoreLedger;
 use crate::measure::{self, Looks};
 use crate::metrics::{Metrics, OfRepo};
@@ -33,6 +35,7 @@ use crate::relay::Relay;
 use crate::repos::Repos;
 use crate::room::Room;
 use crate::sessions::{self, Session, Sessions};
+use crate::shipping::{self, Destination, Shipping, ThroughEngine};
 use crate::tasks::Tasks;
 use crate::warmups::{self, Warmups};
 use crate::{agent_binary, links};
@@ -74,6 +77,8 @@ pub struct Options {
     /// What all sandboxes together may use.
     pub budget: Budget,
     pub warmups: warmups::Limits,
+    /// Where images are pushed.
+    pub registry: Option<config::RegistrySettings>,
 }
 
 impl Options {
@@ -90,6 +95,7 @@ impl Options {
             builds: config::BuildSettings::default(),
             budget: Budget::default(),
             warmups: warmups::Limits::default(),
+            registry: None,
         }
     }
 }
@@ -105,6 +111,8 @@ pub struct App {
     pub freshness: Arc<Freshness>,
     pub builds: Arc<Builds>,
     pub captures: Arc<Captures>,
+    pub images: Arc<Images>,
+    pub shipping: Arc<Shipping>,
     pub pulls: Arc<Pulls>,
     pub repos: Arc<Repos>,
     pub mirrors: MirrorSet,
@@ -144,11 +152,14 @@ impl App {
         let stop = CancellationToken::new();
 
         let run_dir = options.state_dir.join("run");
+        let mut shipped_to = None;
         let (backend, shared): (Arc<dyn Backend>, PathBuf) = match options.engine {
             Engine::Given(backend) => (backend, run_dir.join("shared")),
             Engine::Docker(settings) => {
-                let backend =
-                    connect_docker(&settings, store.instance(), store.secret(), &run_dir, &metrics)?;
+                let registry = options.registry.as_ref().map(Registered::read).transpose()?;
+                let of = (store.instance(), store.secret());
+                let backend = connect_docker(&settings, registry.as_ref(), of, &run_dir, &metrics)?;
+                shipped_to = registry.map(|r| r.destination(&backend)).transpose()?;
                 let shared = backend.shared_dir();
                 let keep = loaded.sandboxes.iter().map(|s| s.id).collect();
                 backend.sweep_run_dirs(&keep).await?;
@@ -217,7 +228,17 @@ impl App {
         });
         let freshness = Freshness::new(fleet.clone(), repos.clone(), port.clone(), metrics.clone());
         let cache = options.cache_dir.unwrap_or_else(|| options.state_dir.join("bases"));
+        let images = Images::new(repos.clone(), store.clone(), fleet.backend().clone());
+        let shipping = Shipping::new(
+            shipped_to,
+            repos.clone(),
+            images.clone(),
+            fleet.backend().clone(),
+            clock.clone(),
+            metrics.clone(),
+        );
         let builds = Builds::new(builds::Parts {
+            images: images.clone(),
             fleet: fleet.clone(),
             repos: repos.clone(),
             mirrors: port.clone(),
@@ -230,8 +251,15 @@ impl App {
             settings: options.builds,
             cadences: loaded.cadences,
         });
-        let captures =
-            Captures::new(fleet.clone(), repos.clone(), store.clone(), clock.clone(), metrics.clone());
+        let captures = Captures::new(
+            fleet.clone(),
+            repos.clone(),
+            images.clone(),
+            shipping.clone(),
+            store.clone(),
+            clock.clone(),
+            metrics.clone(),
+        );
         let ledger = Arc::new(StoreLedger(store.clone()));
         let forge: Arc<dyn Forge> =
             Arc::new(LocalForge::new(port.clone(), ledger, clock.clone(), options.base_url));
@@ -261,6 +289,8 @@ impl App {
             freshness,
             builds,
             captures,
+            images,
+            shipping,
             pulls,
             repos,
             mirrors,
@@ -364,9 +394,14 @@ impl App {
             }
         });
         let me = self.clone();
-        self.tasks.run("capture_collect", Duration::from_secs(60), never(), move || {
+        self.tasks.run("capture_collect", Duration::from_secs(60), self.images.to_go.clone(), move || {
             let me = me.clone();
             async move { me.captures.collect().await }
+        });
+        let me = self.clone();
+        self.tasks.run("image_ship", Duration::from_secs(60), self.images.moved.clone(), move || {
+            let me = me.clone();
+            async move { me.shipping.run().await }
         });
         let me = self.clone();
         self.tasks.run("image_drift", Duration::from_secs(60), self.builds.ended.clone(), move || {
@@ -408,15 +443,22 @@ impl App {
         });
     }
 
+    /// Commits between an image and the tip of its branch, as of the mirror; `None` where they are unrelated.
+    pub async fn behind(&self, spec: &RepoSpec, image: &domain::ImageRecord) -> Result<Option<u32>> {
+        match self.mirrors.tip(&spec.name, &spec.branch).await? {
+            Some(tip) => self.mirrors.distance(&spec.name, &image.commit, &tip).await,
+            None => Ok(None),
+        }
+    }
+
     /// How far each image is behind its branch, as of the mirror.
     async fn drift(&self) -> Result<()> {
         for spec in self.repos.all() {
             let Some(image) = self.repos.current_image(&spec.name) else { continue };
-            let Some(tip) = self.mirrors.tip(&spec.name, &spec.branch).await? else { continue };
-            if let Some(behind) = self.mirrors.distance(&spec.name, &image.commit, &tip).await? {
-                let label = OfRepo { repo: spec.name.to_string() };
-                self.metrics.image_commits_behind.get_or_create(&label).set(behind.into());
-            }
+            // A mirror that is not there yet tells nothing, and keeps nobody else's from telling.
+            let Ok(Some(behind)) = self.behind(&spec, &image).await else { continue };
+            let label = OfRepo { repo: spec.name.to_string() };
+            self.metrics.image_commits_behind.get_or_create(&label).set(behind.into());
         }
         Ok(())
     }
@@ -516,14 +558,38 @@ impl App {
     }
 }
 
+/// The registry of the configuration, with its user's password.
+struct Registered {
+    prefix: String,
+    host: String,
+    login: Option<Login>,
+}
+
+impl Registered {
+    fn read(settings: &config::RegistrySettings) -> Result<Self> {
+        let host = settings.push.split('/').next().unwrap_or_default().to_owned();
+        Ok(Self { prefix: settings.push.clone(), host, login: shipping::login(settings)? })
+    }
+
+    fn destination(self, engine: &DockerBackend) -> Result<Destination> {
+        let registry = Registry::new(&self.host, self.login)?;
+        let through = ThroughEngine::new(engine.clone(), registry);
+        Ok(Destination { registry: Arc::new(through), prefix: self.prefix })
+    }
+}
+
 fn connect_docker(
     settings: &config::DockerSettings,
-    instance: InstanceId,
-    secret: [u8; 32],
+    registry: Option<&Registered>,
+    (instance, secret): (InstanceId, [u8; 32]),
     run_dir: &Path,
     metrics: &Arc<Metrics>,
 ) -> Result<DockerBackend> {
     let mut docker = DockerConfig::new(instance, secret, run_dir);
+    if let Some(Registered { host, login: Some(login), .. }) = registry {
+        let credential = Credential { user: login.user.clone(), secret: login.password.to_string() };
+        docker.credentials.insert(host.clone(), credential);
+    }
     docker.host = settings.host.clone();
     docker.runtime = settings.runtime.clone();
     let metrics = metrics.clone();

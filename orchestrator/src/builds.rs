@@ -16,8 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::ports::{ByteStream, Mirrors};
 use domain::{
-    BuildId, BuildRecord, BuildState, CadenceRecord, Error, ImageId, Purpose, RepoName, RepoSpec, Result,
-    SharedClock, Trigger, wire,
+    BuildId, BuildRecord, BuildState, CadenceRecord, Error, ImageId, ImageRecord, ImageState, Purpose,
+    RepoName, RepoSpec, Result, SharedClock, Trigger, wire,
 };
 use futures_util::StreamExt;
 use image_builder::{BuildFailure, BuildJob, BuildLog, BuildOutcome, BuildSecret, Limits};
@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::fleet::{Fleet, after};
+use crate::images::Images;
 use crate::metrics::Metrics;
 use crate::repos::Repos;
 use crate::secrets;
@@ -49,6 +50,7 @@ pub type Rootfs = Arc<docker::rootfs::RootfsCache>;
 
 pub struct Builds {
     fleet: Arc<Fleet>,
+    images: Arc<Images>,
     repos: Arc<Repos>,
     mirrors: Arc<dyn Mirrors>,
     rootfs: Rootfs,
@@ -77,6 +79,7 @@ impl std::fmt::Debug for Builds {
 /// What the engine stands on.
 pub struct Parts {
     pub fleet: Arc<Fleet>,
+    pub images: Arc<Images>,
     pub repos: Arc<Repos>,
     pub mirrors: Arc<dyn Mirrors>,
     pub rootfs: Rootfs,
@@ -92,10 +95,23 @@ pub struct Parts {
 
 impl Builds {
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { fleet, repos, mirrors, rootfs, store, logs, clock, metrics, stop, settings, cadences } =
-            parts;
+        let Parts {
+            fleet,
+            images,
+            repos,
+            mirrors,
+            rootfs,
+            store,
+            logs,
+            clock,
+            metrics,
+            stop,
+            settings,
+            cadences,
+        } = parts;
         Arc::new(Self {
             fleet,
+            images,
             repos,
             mirrors,
             rootfs,
@@ -351,12 +367,10 @@ impl Builds {
                 record.commit = Some(commit);
                 record.phases = phases;
                 if let Some(current) = current {
-                    let row = image_builder::verified(self.clock.now(), &current);
-                    record.image = Some(row.id);
-                    if let Err(e) = self.store.commit(Tx::new().image(&row)).await {
+                    record.image = Some(current.id);
+                    if let Err(e) = self.verified(&current).await {
                         return self.failed(record, e.chain());
                     }
-                    self.repos.put_images(&[row]);
                 }
                 record
             }
@@ -369,21 +383,18 @@ impl Builds {
                 record.fingerprint = Some(built.fingerprint.clone());
                 record.size = Some(built.captured.size);
                 record.warnings = built.warnings.clone();
-                let rows = image_builder::promote(
-                    self.clock.now(),
-                    &built,
-                    record.id,
-                    &spec,
-                    &self.repos.images(&record.repo),
-                );
-                let mut tx = Tx::new().durable();
-                for row in &rows {
-                    tx = tx.image(row);
+                let (now, build) = (self.clock.now(), record.id);
+                let plan =
+                    |images: &[ImageRecord]| Ok(image_builder::promote(now, &built, build, &spec, images));
+                match self.images.change(&record.repo, plan).await {
+                    Ok(rows) if rows.iter().all(|r| r.state != ImageState::Current) => {
+                        record
+                            .warnings
+                            .push("the current image is pinned: the new one waits to be promoted".into());
+                    }
+                    Ok(_) => {}
+                    Err(e) => return self.failed(record, e.chain()),
                 }
-                if let Err(e) = self.store.commit(tx).await {
-                    return self.failed(record, e.chain());
-                }
-                self.repos.put_images(&rows);
                 record.image = Some(built.image);
                 record.state = BuildState::Succeeded;
                 for warning in &built.warnings {

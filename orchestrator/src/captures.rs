@@ -15,9 +15,12 @@ use snapshots::RetentionPolicy;
 use store::{Page, SnapshotFilter, Store, Tx};
 use tracing::{debug, info, warn};
 
+use crate::api::types::RemovalView;
 use crate::fleet::Fleet;
+use crate::images::Images;
 use crate::metrics::{Metrics, OfKind};
 use crate::repos::Repos;
+use crate::shipping::Shipping;
 
 /// How long sessions' snapshots are kept.
 const RETENTION: RetentionPolicy =
@@ -29,6 +32,8 @@ const BASE_GRACE: SignedDuration = SignedDuration::from_hours(24);
 pub struct Captures {
     fleet: Arc<Fleet>,
     repos: Arc<Repos>,
+    images: Arc<Images>,
+    shipping: Arc<Shipping>,
     store: Store,
     backend: Arc<dyn Backend>,
     clock: SharedClock,
@@ -47,12 +52,24 @@ impl Captures {
     pub fn new(
         fleet: Arc<Fleet>,
         repos: Arc<Repos>,
+        images: Arc<Images>,
+        shipping: Arc<Shipping>,
         store: Store,
         clock: SharedClock,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let backend = fleet.backend().clone();
-        Arc::new(Self { fleet, repos, store, backend, clock, metrics, idle_bases: Mutex::default() })
+        Arc::new(Self {
+            fleet,
+            repos,
+            images,
+            shipping,
+            store,
+            backend,
+            clock,
+            metrics,
+            idle_bases: Mutex::default(),
+        })
     }
 
     /// What living sandboxes were started from.
@@ -73,6 +90,42 @@ impl Captures {
         }
     }
 
+    /// Images beyond `keep`, and those that failed their check or are on their way out.
+    fn images_to_go(&self, in_use: &HashSet<Digest>) -> Vec<ImageRecord> {
+        let mut go = Vec::new();
+        for spec in self.repos.all() {
+            let images = self.repos.images(&spec.name);
+            let ids = image_builder::collect(&images, spec.image.keep, in_use);
+            go.extend(images.into_iter().filter(|i| ids.contains(&i.id)));
+        }
+        let over = |i: &ImageRecord| matches!(i.state, ImageState::Removing | ImageState::Rejected);
+        let rest = self.repos.all_images().into_iter().filter(|i| over(i) && !in_use.contains(&i.digest));
+        let rest: Vec<_> = rest.filter(|i| go.iter().all(|g| g.id != i.id)).collect();
+        go.extend(rest);
+        go
+    }
+
+    /// What a run at this moment would remove of what has a row. Removes nothing.
+    pub async fn due(&self) -> Result<Vec<RemovalView>> {
+        let in_use = self.in_use();
+        let images = self.images_to_go(&in_use).into_iter().map(|i| RemovalView {
+            kind: "image".into(),
+            id: i.id.to_string(),
+            repo: i.repo.to_string(),
+            size: Some(i.size),
+        });
+        let snapshots = self.all_snapshots().await?;
+        let ids = snapshots::collect(self.clock.now(), &snapshots, &RETENTION, &in_use);
+        let over = snapshots.iter().filter(|s| ids.contains(&s.id) || s.state == SnapshotState::Removing);
+        let over = over.map(|s| RemovalView {
+            kind: "snapshot".into(),
+            id: s.id.to_string(),
+            repo: s.repo.to_string(),
+            size: s.size,
+        });
+        Ok(images.chain(over).collect())
+    }
+
     /// One run: images beyond `keep`, and captures that no row knows.
     pub async fn collect(&self) -> Result<()> {
         // The engine's list first, the rows after it: a row is always there before its capture, so what has none
@@ -80,20 +133,8 @@ impl Captures {
         let listed = self.backend.list_captures().await?;
         self.measure(&listed);
         let in_use = self.in_use();
-        for spec in self.repos.all() {
-            let images = self.repos.images(&spec.name);
-            for id in image_builder::collect(&images, spec.image.keep, &in_use) {
-                if let Some(image) = images.iter().find(|i| i.id == id) {
-                    self.remove_image(image.clone()).await?;
-                }
-            }
-        }
-        for image in self.repos.all_images() {
-            if matches!(image.state, ImageState::Removing | ImageState::Rejected)
-                && !in_use.contains(&image.digest)
-            {
-                self.remove_image(image).await?;
-            }
+        for image in self.images_to_go(&in_use) {
+            self.remove_image(image).await?;
         }
         let snapshots = self.all_snapshots().await?;
         for snapshot in snapshots.iter().filter(|s| s.state == SnapshotState::Removing) {
@@ -189,12 +230,14 @@ impl Captures {
     /// Row, deed, row. What still stands on it makes it wait.
     async fn remove_image(&self, mut image: ImageRecord) -> Result<()> {
         if image.state != ImageState::Removing {
-            image.state = ImageState::Removing;
-            self.store.commit(Tx::new().image(&image)).await?;
-            self.repos.put_images(std::slice::from_ref(&image));
+            let Some(marked) = self.images.mark_for_removal(&image).await? else { return Ok(()) };
+            image = marked;
         }
         match self.backend.remove_capture(&image.digest).await {
             Ok(()) => {
+                if !self.shipping.forget(&image).await {
+                    return Ok(());
+                }
                 self.store.commit(Tx::new().remove_image(image.id)).await?;
                 self.repos.remove_image(&image.repo, image.id);
                 info!(image = %image.id, repo = %image.repo, "image removed");

@@ -2,6 +2,7 @@
 
 mod build;
 mod doctor;
+mod image;
 mod output;
 mod pool;
 mod recipe;
@@ -58,6 +59,9 @@ enum Command {
     /// Builds: start one, list them, follow one.
     #[command(subcommand)]
     Build(build::BuildCommand),
+    /// Images: list, promote, roll back, pin.
+    #[command(subcommand)]
+    Image(image::ImageCommand),
     /// Recipes: what another tool's environment file becomes.
     #[command(subcommand)]
     Recipe(recipe::RecipeCommand),
@@ -189,6 +193,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Repo(RepoCommand::Ls) => repos(&ctx).await?,
         Command::Build(command) => return build::run(&ctx, command).await,
+        Command::Image(command) => return image::run(&ctx, command).await,
         Command::Pool(command) => return pool::run(&ctx, command).await,
         Command::Recipe(command) => return recipe::run(&ctx, command),
         Command::Session(command) => return session::run(&ctx, command).await,
@@ -278,6 +283,7 @@ async fn serve(ctx: &Ctx) -> Result<()> {
     options.builds = settings.builds;
     options.budget = settings.budget;
     options.warmups = limits(settings);
+    options.registry = settings.registry.clone();
     let app = App::start(options).await?;
     let endpoint = Endpoint::bind(address).await?;
     tracing::info!(%address, repos = config.repos().len(), "Hotbed is up");

@@ -127,6 +127,10 @@ impl Client {
         self.call(Method::POST, path, Some(body), &[]).await
     }
 
+    pub async fn put<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.call::<(), T>(Method::PUT, path, None, &[]).await
+    }
+
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.call::<(), T>(Method::DELETE, path, None, &[]).await
     }

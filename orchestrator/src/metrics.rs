@@ -130,6 +130,8 @@ pub struct Metrics {
     image_builds: Family<RepoResult, Counter>,
     image_build_seconds: Histograms<RepoPhase>,
     image_missed_ticks: Family<OfRepo, Counter>,
+    image_pushes: Family<RepoResult, Counter>,
+    pub images_unpushed: Gauge,
     pub image_last_success: Family<OfRepo, FloatGauge>,
     pub pool_sandboxes: Family<RepoState, Gauge>,
     pub pool_target: Family<OfRepo, Gauge>,
@@ -228,6 +230,12 @@ impl Metrics {
                 "Ticks of schedules that passed unseen and were answered by a later one",
                 [],
             ),
+            image_pushes: b.family(
+                "image_pushes",
+                "Images sent to the registry, or not",
+                [Values::Words(vec!["pushed", "failed"])],
+            ),
+            images_unpushed: b.one("images_unpushed", "Images that wait to be sent to the registry"),
             image_last_success: b.family(
                 "image_last_success_timestamp_seconds",
                 "When the current image was last built or found unchanged",
@@ -564,6 +572,11 @@ impl Metrics {
         self.image_missed_ticks.get_or_create(&OfRepo { repo: repo.to_string() }).inc_by(ticks.into());
     }
 
+    pub fn image_pushed(&self, repo: &RepoName, ok: bool) {
+        let result = if ok { "pushed" } else { "failed" };
+        self.image_pushes.get_or_create(&RepoResult { repo: repo.to_string(), result }).inc();
+    }
+
     pub fn snapshot(&self, kind: SnapshotKind, took: Duration, bytes: u64) {
         let kind = OfKind { kind: kind.as_str() };
         self.snapshot_seconds.get_or_create(&kind).observe(took.as_secs_f64());
@@ -640,6 +653,9 @@ impl Metrics {
         }
         for result in BUILD_RESULTS {
             let _ = self.image_builds.get_or_create(&RepoResult { repo: name(), result: result.as_str() });
+        }
+        for result in ["pushed", "failed"] {
+            let _ = self.image_pushes.get_or_create(&RepoResult { repo: name(), result });
         }
         for counters in [&self.image_missed_ticks, &self.pool_arrivals, &self.pool_hits] {
             let _ = counters.get_or_create(&OfRepo { repo: name() });

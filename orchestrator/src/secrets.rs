@@ -1,4 +1,4 @@
-//! Build secrets, read where the configuration says they are: anew for each build, and kept nowhere.
+//! Secrets, read where the configuration says they are: anew for each build, and kept nowhere.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -17,7 +17,8 @@ pub fn read(sources: &BTreeMap<String, SecretSource>, key: &[u8; 32]) -> Result<
     sources.iter().map(|(name, source)| BuildSecret::new(name, value(name, source)?, key)).collect()
 }
 
-fn value(name: &str, source: &SecretSource) -> Result<Vec<u8>> {
+/// One of them. Errors as [`read`].
+pub fn value(name: &str, source: &SecretSource) -> Result<Vec<u8>> {
     use std::os::unix::ffi::OsStringExt;
     match source {
         SecretSource::Env(variable) => {

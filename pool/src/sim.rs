@@ -474,5 +474,7 @@ fn image(repo: &RepoName, n: u128) -> ImageRecord {
         size: 0,
         created_at: Timestamp::UNIX_EPOCH,
         verified_at: Timestamp::UNIX_EPOCH,
+        pinned: false,
+        shipped: None,
     }
 }

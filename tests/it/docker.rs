@@ -11,6 +11,7 @@ mod daemon;
 mod gate;
 mod losses;
 mod recipes;
+mod registry;
 mod rolling;
 mod sizing;
 mod trees;

@@ -13,11 +13,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("docker", &["domain"]),
     ("git", &["domain"]),
     ("github", &["domain"]),
+    ("registry", &["domain"]),
     ("image-builder", &["domain"]),
     ("pool", &["domain"]),
     ("snapshots", &["domain"]),
     ("store", &["domain"]),
-    ("orchestrator", &["config", "docker", "domain", "git", "image-builder", "pool", "snapshots", "store"]),
+    (
+        "orchestrator",
+        &["config", "docker", "domain", "git", "image-builder", "pool", "registry", "snapshots", "store"],
+    ),
     // The stand-in for GitHub; its tests know everything.
     ("tests", &["domain", "git"]),
 ];
@@ -29,6 +33,7 @@ const OWNED: &[(&str, &str)] = &[
     ("rusqlite_migration", "store"),
     ("git2", "git"),
     ("octocrab", "github"),
+    ("oci-client", "registry"),
     ("axum", "orchestrator"),
     ("granit-parser", "config"),
     ("serde-saphyr", "config"),

@@ -10,6 +10,7 @@ mod faults;
 mod freshness;
 mod github;
 mod http;
+mod images;
 mod layers;
 mod logs;
 mod observe;

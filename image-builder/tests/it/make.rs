@@ -76,5 +76,7 @@ pub fn image(n: u64, generation: u64, state: ImageState) -> ImageRecord {
         size: 1,
         created_at: at(0),
         verified_at: at(0),
+        pinned: false,
+        shipped: None,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use domain::ports::Captured;
 use domain::{BuildId, Digest, ErrorKind, ImageId, ImageRecord, ImageState};
-use image_builder::{Built, collect, promote, roll_back, verified};
+use image_builder::{Built, before_current, collect, pin, promote, roll_back, verified};
 use proptest::prelude::*;
 
 use crate::make::{at, commit, digest, image, spec};
@@ -52,6 +52,17 @@ fn promotion_happens_once() {
     assert_eq!(current(&images)[0].id, ImageId::from_u128(2));
 }
 
+/// F24: a roll-back goes to the newest that is older, never to one that is newer or was never good.
+#[test]
+fn a_roll_back_goes_to_the_one_before() {
+    let mut images: Vec<_> = (1..=5).map(|n| image(n, n, ImageState::Superseded)).collect();
+    images[1].state = ImageState::Rejected;
+    images[2].state = ImageState::Current;
+    assert_eq!(before_current(&images).map(|i| i.generation), Some(1));
+    images[2].state = ImageState::Superseded;
+    assert_eq!(before_current(&images), None, "nothing is current");
+}
+
 #[test]
 fn verified_never_goes_back() {
     let mut image = image(1, 1, ImageState::Current);
@@ -75,6 +86,7 @@ enum Op {
     Demote,
     Collect(u32, usize),
     Reject(usize),
+    Pin(usize, bool),
 }
 
 proptest! {
@@ -90,6 +102,7 @@ proptest! {
         1 => Just(Op::Demote),
         2 => (0u32..4, 0usize..8).prop_map(|(k, u)| Op::Collect(k, u)),
         1 => (0usize..8).prop_map(Op::Reject),
+        2 => (0usize..8, any::<bool>()).prop_map(|(i, pinned)| Op::Pin(i, pinned)),
     ], 1..60)) {
         let mut images: Vec<ImageRecord> = vec![];
         let (mut n, mut generation) = (0, 0);
@@ -97,11 +110,25 @@ proptest! {
             match op {
                 Op::Promote => {
                     n += 1;
+                    let kept = current(&images).first().filter(|i| i.pinned).map(|i| i.id);
                     let records = promote(at(n as i64), &built(n), BuildId::from_u128(n.into()), &spec(), &images);
                     prop_assert_eq!(records.last().unwrap().generation, generation + 1);
                     generation += 1;
                     write(&mut images, records);
+                    prop_assert_eq!(current(&images)[0].id, kept.unwrap_or(ImageId::from_u128(n.into())));
                 }
+                Op::Pin(i, pinned) => if let Some(image) = images.get(i).cloned() {
+                    match pin(image.id, pinned, &images) {
+                        Ok(records) => {
+                            prop_assert_eq!(records.is_empty(), image.pinned == pinned);
+                            write(&mut images, records);
+                        }
+                        Err(e) => {
+                            prop_assert_eq!(e.kind(), ErrorKind::Conflict);
+                            prop_assert_eq!(image.state, ImageState::Rejected);
+                        }
+                    }
+                },
                 Op::RollBack(i) => if let Some(to) = images.get(i).cloned() {
                     match roll_back(to.id, &images) {
                         Ok(records) => {
@@ -122,12 +149,14 @@ proptest! {
                     let before = images.len();
                     let good = images.iter().filter(|i| matches!(i.state, ImageState::Current | ImageState::Superseded)).count();
                     prop_assert!(current(&images).iter().all(|i| !gone.contains(&i.id)));
+                    prop_assert!(images.iter().all(|i| !i.pinned || !gone.contains(&i.id)));
                     prop_assert!(images.iter().all(|i| !in_use.contains(&i.digest) || !gone.contains(&i.id)));
                     prop_assert!(before - gone.len() >= good.min(keep.max(1) as usize));
                     images.retain(|i| !gone.contains(&i.id));
                     prop_assert_eq!(collect(&images, keep, &in_use), []);
                     // What is kept, the current one, the one in use, the one that the next number comes from.
-                    prop_assert!(images.len() <= keep.max(1) as usize + 3);
+                    let pinned = images.iter().filter(|i| i.pinned).count();
+                    prop_assert!(images.len() <= keep.max(1) as usize + 3 + pinned);
                 }
             }
             prop_assert!(current(&images).len() <= 1);

@@ -14,7 +14,7 @@ use serde_json::json;
 use utoipa::IntoParams;
 
 use super::sessions::page;
-use super::types::{BuildView, ImageView, List, PoolView, RepoView, StartBuild, Stats};
+use super::types::{BuildView, List, PoolView, RepoView, StartBuild, Stats};
 use super::{ApiResult, Hotbed, Payload, detached, key_of, parse};
 use crate::app::App;
 use crate::idempotency::Begin;
@@ -47,6 +47,7 @@ fn view(app: &App, spec: &RepoSpec) -> RepoView {
         branch: spec.branch.to_string(),
         image_age_seconds: image.as_ref().map(|i| now.duration_since(i.created_at).as_secs()),
         image: image.as_ref().map(Into::into),
+        commits_behind: None,
         pool: pool.map(|p| PoolView::new(p, app.demands.order_of(&spec.name).as_ref())),
         build: app.builds.present(&spec.name).as_ref().map(|b| BuildView::at(now, b)),
     }
@@ -71,7 +72,11 @@ pub async fn repo(
     Path((owner, name)): Path<(String, String)>,
 ) -> ApiResult<Json<RepoView>> {
     let spec = named(&app, &owner, &name)?;
-    Ok(Json(view(&app, &spec)))
+    let mut view = view(&app, &spec);
+    if let Some(image) = app.repos.current_image(&spec.name) {
+        view.commits_behind = app.behind(&spec, &image).await.ok().flatten();
+    }
+    Ok(Json(view))
 }
 
 /// Build an image now. One build of a repo is under way at a time and one may wait: what waits is superseded by a newer request.
@@ -158,22 +163,6 @@ pub async fn build_log(
     one_build(&app, id).await?;
     let body = app.builds.log(id, q.from, q.follow).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(body)).into_response())
-}
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-pub struct ImagesQuery {
-    repo: Option<String>,
-    after: Option<String>,
-    limit: Option<u32>,
-}
-
-/// Images, newest first.
-#[utoipa::path(get, path = "/v1/images", tag = "builds", params(ImagesQuery), responses((status = 200, body = List<ImageView>)))]
-pub async fn images(State(app): Hotbed, Query(q): Query<ImagesQuery>) -> ApiResult<Json<List<ImageView>>> {
-    let repo: Option<RepoName> = q.repo.map(|r| parse("repo", &r)).transpose()?;
-    let found = app.store.images(repo.as_ref(), page(q.after, q.limit)?).await?;
-    Ok(Json(List { items: found.items.iter().map(Into::into).collect(), next: found.next }))
 }
 
 /// Sessions, launches and pull requests, counted.

@@ -595,9 +595,30 @@ pub struct ImageView {
     pub branch: String,
     pub generation: u64,
     pub build: String,
+    /// The image that it was built on; absent for a full build.
+    pub parent: Option<String>,
+    pub base_digest: String,
+    /// Of what it was made of: recipe, base, certificates.
+    pub fingerprint: String,
+    pub agent_version: String,
+    /// Bytes, all layers.
     pub size: u64,
+    /// Kept by an operator.
+    pub pinned: bool,
+    /// Where a registry has it: `repository@digest`.
+    pub registry: Option<String>,
     pub created_at: Timestamp,
     pub verified_at: Timestamp,
+}
+
+/// Something that the collector would remove.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RemovalView {
+    /// `image` or `snapshot`.
+    pub kind: String,
+    pub id: String,
+    pub repo: String,
+    pub size: Option<u64>,
 }
 
 impl From<&ImageRecord> for ImageView {
@@ -611,7 +632,13 @@ impl From<&ImageRecord> for ImageView {
             branch: r.branch.to_string(),
             generation: r.generation,
             build: r.build.to_string(),
+            parent: r.parent.map(|i| i.to_string()),
+            base_digest: r.base_digest.to_string(),
+            fingerprint: r.fingerprint.clone(),
+            agent_version: r.agent_version.clone(),
             size: r.size,
+            pinned: r.pinned,
+            registry: r.shipped.as_ref().map(domain::Shipped::reference),
             created_at: r.created_at,
             verified_at: r.verified_at,
         }
@@ -626,6 +653,8 @@ pub struct RepoView {
     pub image: Option<ImageView>,
     /// Seconds since the current image was captured.
     pub image_age_seconds: Option<i64>,
+    /// Commits that the branch has and the image has not, as of the last look; only where one repo is read.
+    pub commits_behind: Option<u32>,
     pub pool: Option<PoolView>,
     /// The build that runs or waits.
     pub build: Option<BuildView>,

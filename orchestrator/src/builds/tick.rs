@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use domain::ports::Mirrors;
 use domain::{
-    BuildRecord, BuildState, CommitId, Error, ImageRecord, PushNote, RepoName, RepoSpec, Result, Trigger,
-    wire,
+    BuildRecord, BuildState, CommitId, Error, ImageRecord, ImageState, PushNote, RepoName, RepoSpec, Result,
+    Trigger, wire,
 };
 use image_builder::{Decision, Due, Limits, RepoBuildState};
 use jiff::Timestamp;
@@ -25,8 +25,10 @@ struct Look {
 
 /// What a look found.
 enum Found {
-    /// The image is what a build would make; its row to write.
+    /// This image is what a build would make.
     Unchanged(Box<ImageRecord>),
+    /// An operator keeps the image that there is.
+    Held,
     /// In words, what there is to do.
     Work(String),
 }
@@ -133,9 +135,16 @@ impl Builds {
             () = self.stop.cancelled() => return,
         };
         let work = match found {
-            Ok(Found::Unchanged(row)) => {
+            Ok(Found::Unchanged(image)) => {
                 debug!(repo = %spec.name, why, "looked at the branch: nothing changed");
-                return self.verified(*row).await;
+                self.metrics.build_ended(&spec.name, BuildState::Unchanged);
+                if let Err(e) = self.verified(&image).await {
+                    warn!(repo = %spec.name, error = %e.chain(), "could not record that an image was verified");
+                }
+                return;
+            }
+            Ok(Found::Held) => {
+                return debug!(repo = %spec.name, why, "looked at the branch: the image is pinned");
             }
             Ok(Found::Work(what)) => what,
             // The build meets the same trouble, says so in its record and counts it.
@@ -154,12 +163,15 @@ impl Builds {
             return Ok(Found::Work("there is no image".into()));
         };
         let failures = self.lanes().get(&spec.name).map_or(0, |l| l.cadence.failures);
-        if failures > 0 {
+        if failures > 0 && !current.pinned {
             return Ok(Found::Work(format!("{failures} builds failed in a row")));
         }
         let limit = Limits::default().resolve;
         let tip = tokio::time::timeout(limit, resolve(&*self.mirrors, spec));
         let tip = tip.await.unwrap_or_else(|_| Err(late(spec, limit)))?;
+        if current.pinned {
+            return Ok(Found::Held);
+        }
         let certificates = super::read_certificates(spec).await?;
         let secrets = self.secrets(spec).await?;
         let recipe = recipes::of_commit(&*self.mirrors, spec, &tip).await?.recipe;
@@ -168,22 +180,19 @@ impl Builds {
             image_builder::fingerprint(spec, &current.base_digest, &certificates, &secrets, wire::PROTOCOL);
         let now = self.clock.now();
         match image_builder::decide(now, spec, &tip, &fingerprint, Some(&current), 0) {
-            Decision::Unchanged => Ok(Found::Unchanged(Box::new(image_builder::verified(now, &current)))),
+            Decision::Unchanged => Ok(Found::Unchanged(Box::new(current))),
             decision => Ok(Found::Work(decision.to_string())),
         }
     }
 
-    async fn verified(&self, row: ImageRecord) {
-        // It may have been replaced meanwhile; an older row must not come back.
-        let still = self.repos.current_image(&row.repo).is_some_and(|i| i.id == row.id);
-        if !still {
-            return;
-        }
-        if let Err(e) = self.store.commit(Tx::new().image(&row)).await {
-            return warn!(repo = %row.repo, error = %e.chain(), "could not record that an image was verified");
-        }
-        self.metrics.build_ended(&row.repo, BuildState::Unchanged);
-        self.repos.put_images(&[row]);
+    /// Notes that an image was found to be what a build would make, if it is still current.
+    pub(super) async fn verified(&self, image: &ImageRecord) -> Result<()> {
+        let now = self.clock.now();
+        let plan = |images: &[ImageRecord]| {
+            let still = images.iter().filter(|i| i.id == image.id && i.state == ImageState::Current);
+            Ok(still.map(|i| image_builder::verified(now, i)).collect())
+        };
+        self.images.change(&image.repo, plan).await.map(drop)
     }
 }
 

@@ -45,6 +45,8 @@ pub fn image(repo: &RepoName, n: u128) -> ImageRecord {
         size: 1,
         created_at: at(0),
         verified_at: at(0),
+        pinned: false,
+        shipped: None,
     }
 }
 

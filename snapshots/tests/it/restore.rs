@@ -23,6 +23,8 @@ fn image(n: u64, state: ImageState) -> ImageRecord {
         size: 1,
         created_at: at(0),
         verified_at: at(0),
+        pinned: false,
+        shipped: None,
     }
 }
 

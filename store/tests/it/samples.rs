@@ -102,6 +102,8 @@ pub fn image(n: u128, repo_n: u128, state: ImageState) -> ImageRecord {
         size: u64::MAX,
         created_at: at(n as i64),
         verified_at: at(n as i64),
+        pinned: false,
+        shipped: None,
     }
 }
 

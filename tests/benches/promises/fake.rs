@@ -231,6 +231,8 @@ async fn put_images(state: &Path, specs: &[(RepoSpec, CommitId)]) -> Result<()> 
             size: 1,
             created_at: clock.now(),
             verified_at: clock.now(),
+            pinned: false,
+            shipped: None,
         };
         store.commit(Tx::new().image(&image)).await?;
     }

@@ -104,6 +104,8 @@ fn image(n: u128) -> Result<ImageRecord> {
         size: 0,
         created_at: monday(),
         verified_at: monday(),
+        pinned: false,
+        shipped: None,
     })
 }
 

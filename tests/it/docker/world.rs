@@ -164,6 +164,20 @@ impl World {
         world
     }
 
+    /// As [`World::start_unbuilt`], with more at the top of the configuration.
+    pub async fn start_with(name: &'static str, repos: Vec<Repo>, settings: Value) -> Self {
+        let _one_at_a_time = SETUP.lock().await;
+        let world = Self::prepare(name, Engine::default(), &repos);
+        let text = std::fs::read_to_string(world.config_file()).expect("read the configuration");
+        let mut config: Value = serde_json::from_str(&text).expect("JSON");
+        for (key, value) in settings.as_object().expect("an object") {
+            config[key] = value.clone();
+        }
+        std::fs::write(world.config_file(), config.to_string()).expect("write the configuration");
+        world.start_server().await;
+        world
+    }
+
     /// As [`World::start`], and waits for no image.
     pub async fn start_unbuilt(name: &'static str, engine: Engine, repos: Vec<Repo>) -> Self {
         let _one_at_a_time = SETUP.lock().await;
@@ -570,7 +584,7 @@ impl World {
     }
 
     /// What this World made is kept for the next one.
-    fn keep_bases(&self) {
+    pub fn keep_bases(&self) {
         let cache = base_cache();
         std::fs::create_dir_all(&cache).expect("make the cache");
         for tar in tars(&self.state_dir().join("bases")) {

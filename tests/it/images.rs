@@ -1,0 +1,118 @@
+//! What becomes of images: promotion, roll-back, pins, collection.
+
+use std::time::Duration;
+
+use domain::{Clock, ImageState, RepoName};
+use serde_json::json;
+
+use crate::world::{Setup, World, id};
+
+const NEXT_TICK: Duration = Duration::from_secs(46 * 60);
+const SHORT: Duration = Duration::from_secs(30);
+
+fn current(w: &World, repo: &RepoName) -> domain::ImageRecord {
+    w.app().repos.current_image(repo).expect("an image")
+}
+
+/// F24: the current image's generation goes down on an operator's word only, and a roll-back holds: ticks, pushes and
+/// requested builds don't undo it until the pin is taken away.
+#[test]
+fn f24_a_roll_back_holds_until_it_is_unpinned() {
+    World::with(Setup::pool(1).manual_clock(), async |w| {
+        let repo = w.specs[0].name.clone();
+        let nothing = w.post("/v1/repos/acme/api/rollback", &json!({})).await.expect(409);
+        assert!(nothing.text().contains("acme/api"), "{}", nothing.text());
+        let first = current(w, &repo);
+        w.commit("a change");
+        w.build(&repo).await;
+        let second = current(w, &repo);
+        assert_eq!((first.generation, second.generation), (1, 2));
+
+        let back = w.post("/v1/repos/acme/api/rollback", &json!({})).await.expect(200).json();
+        assert_eq!((id(&back), &back["pinned"]), (first.id.to_string().as_str(), &json!(true)));
+        assert_eq!(current(w, &repo).id, first.id);
+        let view = w.get("/v1/repos/acme/api").await.expect(200).json();
+        assert_eq!(view["commits_behind"], 1);
+        // Members of the bad image are replaced by members of this one.
+        w.wait_for("the pool follows", || {
+            let members: Vec<_> = w.records().iter().map(|r| r.image).collect();
+            members == [Some(first.id)]
+        })
+        .await;
+        w.clock.advance(NEXT_TICK);
+        w.tick().await;
+        w.builds_idle(SHORT).await;
+        assert_eq!(current(w, &repo).id, first.id, "a tick undid it");
+        // A build that is asked for is checked, and waits.
+        w.build(&repo).await;
+        assert_eq!(current(w, &repo).id, first.id, "a build undid it");
+        let builds = w.builds_of(&repo).await;
+        assert!(builds[0].warnings.iter().any(|x| x.contains("pinned")), "{builds:?}");
+        let third = builds[0].image.expect("an image");
+        let image = w.get(&format!("/v1/images/{third}")).await.expect(200).json();
+        assert_eq!((&image["state"], &image["generation"]), (&json!("superseded"), &json!(3)));
+        w.post(&format!("/v1/images/{third}/promote"), &json!({})).await.expect(200);
+        assert_eq!(current(w, &repo).id, third);
+        // The one that was pinned stays, current or not, until it is unpinned.
+        let collect =
+            async || w.on(|app| async move { app.captures.collect().await }).await.expect("collect");
+        w.pools_full().await;
+        w.settled().await;
+        w.commit("another");
+        w.build(&repo).await;
+        w.settled().await;
+        collect().await;
+        assert!(w.app().repos.images(&repo).iter().any(|i| i.id == first.id));
+        w.delete(&format!("/v1/images/{}/pin", first.id)).await.expect(200);
+        let due = w.get("/v1/collectable").await.expect(200).json();
+        let listed = due["items"].as_array().expect("items").iter().any(|i| i["id"] == first.id.to_string());
+        assert!(listed, "{due}");
+        assert!(w.app().repos.images(&repo).iter().any(|i| i.id == first.id), "a dry run removed it");
+        collect().await;
+        assert!(!w.app().repos.images(&repo).iter().any(|i| i.id == first.id));
+        w.get(&format!("/v1/images/{}", first.id)).await.expect(404);
+    });
+}
+
+/// F21: only what has passed its check and is still there becomes current.
+#[test]
+fn f21_what_is_not_there_is_not_promoted() {
+    World::with(Setup::pool(0), async |w| {
+        let repo = w.specs[0].name.clone();
+        let first = current(w, &repo);
+        w.commit("a change");
+        w.build(&repo).await;
+        let second = current(w, &repo);
+        let lost = domain::ports::Backend::remove_capture(&*w.backend, &first.digest).await;
+        lost.expect("removed behind Hotbed's back");
+        let refused = w.post(&format!("/v1/images/{}/promote", first.id), &json!({})).await.expect(409);
+        assert!(refused.text().contains("no longer has it"), "{}", refused.text());
+        assert_eq!(current(w, &repo).id, second.id);
+        let again = w.post(&format!("/v1/images/{}/promote", second.id), &json!({})).await.expect(200).json();
+        assert_eq!(again["state"], "current", "what is current stays so");
+    });
+}
+
+/// F23: two hundred rebuilds later the engine keeps as much as after the first few.
+#[test]
+fn f23_two_hundred_rebuilds_come_back_to_a_steady_disk() {
+    World::with(Setup::pool(0).manual_clock(), async |w| {
+        let repo = w.specs[0].name.clone();
+        let keep = w.specs[0].image.keep as usize;
+        for n in 0..200 {
+            w.commit(&format!("change {n}"));
+            w.build(&repo).await;
+            if n % 10 == 9 {
+                w.on(|app| async move { app.captures.collect().await }).await.expect("collect");
+                let kept = w.backend.captures().len();
+                assert!(kept <= keep, "{kept} captures after {} builds", n + 1);
+            }
+        }
+        let images = w.app().repos.images(&repo);
+        assert_eq!(images.len(), keep);
+        assert!(images.iter().all(|i| matches!(i.state, ImageState::Current | ImageState::Superseded)));
+        assert_eq!(current(w, &repo).generation, 201);
+        assert!(current(w, &repo).created_at <= w.clock.now());
+        assert_eq!(w.backend.sandboxes().len(), 0);
+    });
+}
