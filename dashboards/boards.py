@@ -174,6 +174,10 @@ BUILDS = Board(
                 "Builds that wait, looks that came late", "As many run as `builds.at_once` lets; a tick of a schedule that passed unseen is answered by a later one.", "none",
                 ("waiting", 'hotbed_queue_length{queue="build"}'), ("missed ticks an hour", hourly("hotbed_image_missed_ticks_total")),
             ),
+            lines(
+                "Images and the registry", "Empty without a registry. What waits for long is named in the server's log, with what the registry said.", "none",
+                ("{{result}} an hour", hourly("hotbed_image_pushes_total", "result")), ("waiting", "hotbed_images_unpushed"),
+            ),
         ),
         row(
             "Time",

@@ -146,21 +146,6 @@ async fn deleted_and_renamed_branches_are_followed() {
     assert_eq!(w.done(&w.path("tree"), &["rev-parse", "--abbrev-ref", "HEAD"]).await.trim(), "trunk");
 }
 
-/// F29: a tag that moved is none of the mirror's business.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tags_do_not_disturb_a_refresh() {
-    let w = World::new().await;
-    let tree = w.work_tree().await;
-    let upstream = w.upstream.path().to_str().unwrap().to_owned();
-    w.done(&tree, &["tag", "v1"]).await;
-    w.done(&tree, &["push", "-q", &upstream, "v1"]).await;
-    w.mirrors.refresh(&repo()).await.unwrap();
-    w.done(&tree, &["tag", "-f", "v1", "HEAD~1"]).await;
-    w.done(&tree, &["push", "-q", "-f", &upstream, "v1"]).await;
-    w.mirrors.refresh(&repo()).await.unwrap();
-    assert!(w.mirror().references().unwrap().iter().all(|(n, _)| !n.starts_with("refs/tags")));
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn distances_count_commits() {
     let w = World::new().await;

@@ -60,7 +60,7 @@ fn a_bad_configuration_is_refused_with_its_place() {
     on_docker(async {
         let world = shared().await;
         let (code, out, err) = run(world, &["config", "check"]);
-        assert!(code == 0 && out.contains("8 repos"), "{out}{err}");
+        assert!(code == 0 && out.contains("11 repos"), "{out}{err}");
         let bad = world.path().join("bad.yaml");
         std::fs::write(&bad, "listen: 127.0.0.1:0\nrepos:\n  - name: acme\n    url: nowhere\n    pool: { min: many }\n    colour: red\n").expect("write");
         let bad = bad.to_string_lossy().into_owned();

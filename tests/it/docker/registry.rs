@@ -55,6 +55,12 @@ fn f23_images_go_to_the_registry_come_back_and_leave_it() {
             refused == 2 && broken == 1,
             "the door was told to break: {refused} refused, {broken} broken"
         );
+        let metrics = api.answer("GET", "/metrics", "").await.text();
+        for result in ["pushed", "failed"] {
+            let series = format!("hotbed_image_pushes_total{{repo=\"{REPO}\",result=\"{result}\"}} ");
+            let value = metrics.lines().find_map(|l| l.strip_prefix(&series));
+            assert!(value.is_some_and(|v| v != "0"), "{series}: {value:?}");
+        }
         let reference = first.registry.clone().expect("a reference");
         let repository = format!("{push}/acme/pushed");
         assert!(reference.starts_with(&format!("{repository}@sha256:")), "{reference}");
