@@ -59,7 +59,6 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Response<Relay
             return told(403, &headers, serde_json::json!({"message": words}).to_string());
         }
         Some(Mischief::Delay(pause)) => tokio::time::sleep(pause).await,
-        Some(Mischief::Meet(ref meeting)) => meeting.come().await,
         _ => {}
     }
     let answer = if git_http::is_git(&path) {
@@ -71,6 +70,11 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Response<Relay
         Some(Mischief::DoneThen(status)) => told(status, &[], "{\"message\":\"told to fail\"}".into()),
         Some(Mischief::DoneThenSilence) => cut(answer, None),
         Some(Mischief::CutAfter(bytes)) => cut(answer, Some(bytes)),
+        // With the answer in hand: what it says was looked up before anybody goes on.
+        Some(Mischief::Meet(meeting)) => {
+            meeting.come().await;
+            answer
+        }
         _ => answer,
     }
 }

@@ -16,7 +16,7 @@ pub enum Mischief {
     DoneThenSilence,
     /// Worked off after this long.
     Delay(Duration),
-    /// Worked off once all that are to meet here have come.
+    /// Answered once all that are to meet here have been worked off.
     Meet(Meeting),
     /// The answer breaks off after so many bytes of its body.
     CutAfter(u64),
