@@ -404,6 +404,11 @@ impl App {
             async move { me.shipping.run().await }
         });
         let me = self.clone();
+        self.tasks.run("image_lost", Duration::from_secs(60), never(), move || {
+            let me = me.clone();
+            async move { me.shipping.look_for_lost().await }
+        });
+        let me = self.clone();
         self.tasks.run("image_drift", Duration::from_secs(60), self.builds.ended.clone(), move || {
             let me = me.clone();
             async move { me.drift().await }

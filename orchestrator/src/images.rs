@@ -15,7 +15,7 @@ pub struct Images {
     repos: Arc<Repos>,
     store: Store,
     backend: Arc<dyn Backend>,
-    /// Told of every change.
+    /// Told when an image is new or changes its state; that one was verified again moves nothing.
     pub moved: Arc<Notify>,
     /// Told when something is to be removed.
     pub to_go: Arc<Notify>,
@@ -50,14 +50,18 @@ impl Images {
     ) -> Result<Vec<ImageRecord>> {
         let turn = self.desk.acquire().await;
         let _turn = turn.map_err(|e| Error::unavailable("change images").caused_by(e))?;
-        let rows = plan(&self.repos.images(repo))?;
+        let before = self.repos.images(repo);
+        let rows = plan(&before)?;
         if rows.is_empty() {
             return Ok(rows);
         }
         let tx = rows.iter().fold(Tx::new().durable(), |tx, row| tx.image(row));
         self.store.commit(tx).await?;
         self.repos.put_images(&rows);
-        self.moved.notify_one();
+        let is_as_before = |row: &ImageRecord| before.iter().any(|b| b.id == row.id && b.state == row.state);
+        if !rows.iter().all(is_as_before) {
+            self.moved.notify_one();
+        }
         Ok(rows)
     }
 
@@ -113,8 +117,21 @@ impl Images {
 
     /// Marks an image for removal, unless it has become needed meanwhile; answers the row.
     pub async fn mark_for_removal(&self, image: &ImageRecord) -> Result<Option<ImageRecord>> {
+        self.mark(image, |i| i.state == image.state && !i.pinned).await
+    }
+
+    /// Marks an image that the engine no longer has and nobody can bring back. A pin holds nothing there.
+    pub async fn mark_lost(&self, image: &ImageRecord) -> Result<Option<ImageRecord>> {
+        self.mark(image, |_| true).await
+    }
+
+    async fn mark(
+        &self,
+        image: &ImageRecord,
+        may_go: impl Fn(&ImageRecord) -> bool,
+    ) -> Result<Option<ImageRecord>> {
         let plan = |images: &[ImageRecord]| {
-            let still = images.iter().filter(|i| i.id == image.id && i.state == image.state && !i.pinned);
+            let still = images.iter().filter(|i| i.id == image.id && may_go(i));
             Ok(still.map(|i| ImageRecord { state: ImageState::Removing, ..i.clone() }).collect())
         };
         let marked = self.change(&image.repo, plan).await?.pop();

@@ -69,19 +69,30 @@ impl Shipping {
         Arc::new(Self { to, repos, images, backend, clock, metrics, failed: Mutex::default() })
     }
 
-    /// One run: brings back what the engine has lost, then sends what the registry has not; current images first.
-    /// One image's trouble keeps no other waiting.
-    pub async fn run(&self) -> Result<()> {
+    /// What has passed its check and stays; current images first.
+    fn kept(&self) -> Vec<ImageRecord> {
         let mut kept: Vec<_> = self.repos.all_images().into_iter().filter(is_kept).collect();
         kept.sort_by_key(|i| (i.state != ImageState::Current, i.created_at));
+        kept
+    }
+
+    /// Brings back what the engine has lost. One image's trouble keeps no other waiting.
+    pub async fn look_for_lost(&self) -> Result<()> {
         // The rows first, the engine's list after them: what has a row was captured before.
+        let kept = self.kept();
         let listed = self.backend.list_captures().await?;
         for image in kept.iter().filter(|i| listed.iter().all(|c| c.digest != i.digest)) {
             if let Err(e) = self.recover(image).await {
                 warn!(repo = %image.repo, image = %image.id, error = %e.chain(), "a lost image is not back yet");
             }
         }
+        Ok(())
+    }
+
+    /// Sends what the registry has not. Asks the engine nothing where there is nothing to send.
+    pub async fn run(&self) -> Result<()> {
         let Some(to) = &self.to else { return Ok(()) };
+        let kept = self.kept();
         self.failures().retain(|id, _| kept.iter().any(|i| i.id == *id));
         let waiting: Vec<_> = kept.iter().filter(|i| i.shipped.is_none()).collect();
         self.metrics.images_unpushed.set(waiting.len() as i64);
@@ -154,7 +165,7 @@ impl Shipping {
             }
         }
         warn!(repo = %image.repo, image = %image.id, state = ?image.state, "the engine has lost an image");
-        self.images.mark_for_removal(&ImageRecord { pinned: false, ..image.clone() }).await.map(drop)
+        self.images.mark_lost(image).await.map(drop)
     }
 
     /// Removes an image from the registry, if it is there. Answers whether its row may go: what can't be removed

@@ -93,6 +93,23 @@ fn f21_what_is_not_there_is_not_promoted() {
     });
 }
 
+/// F28: a pin keeps nothing that the engine has lost: the row goes, and a build makes another.
+#[test]
+fn f28_a_pinned_image_that_is_lost_is_built_again() {
+    World::with(Setup::pool(0), async |w| {
+        w.expect_log("the engine has lost an image");
+        let repo = w.specs[0].name.clone();
+        let first = current(w, &repo);
+        w.put(&format!("/v1/images/{}/pin", first.id)).await.expect(200);
+        let lost = domain::ports::Backend::remove_capture(&*w.backend, &first.digest).await;
+        lost.expect("removed behind Hotbed's back");
+        w.on(|app| async move { app.shipping.look_for_lost().await }).await.expect("a look at the engine");
+        assert!(w.app().repos.current_image(&repo).is_none(), "what is lost is not current");
+        w.build(&repo).await;
+        assert_ne!(current(w, &repo).id, first.id);
+    });
+}
+
 /// F23: two hundred rebuilds later the engine keeps as much as after the first few.
 #[test]
 fn f23_two_hundred_rebuilds_come_back_to_a_steady_disk() {

@@ -473,6 +473,10 @@ impl World {
         self.send("GET", path, &[], b"").await
     }
 
+    pub async fn put(&self, path: &str) -> Answer {
+        self.send("PUT", path, &[], b"").await
+    }
+
     pub async fn delete(&self, path: &str) -> Answer {
         self.send("DELETE", path, &[], b"").await
     }
