@@ -235,6 +235,33 @@ fn f9_reconcile_during_a_refill() {
     });
 }
 
+/// F1, F9: a list that was read while a sandbox was made, and is judged once it runs, is not believed.
+#[test]
+fn f1_f9_a_start_that_ends_while_the_list_is_read() {
+    World::with(Setup::pool(1), async |w| {
+        w.settled().await;
+        w.agents.mute(true);
+        let starts = w.backend.calls("start");
+        w.backend.hold("start");
+        w.session().await;
+        w.wait_for("a successor is made", || w.backend.calls("start") > starts).await;
+        w.backend.hold("list");
+        let lists = w.backend.calls("list");
+        let meanwhile = async {
+            w.wait_for("the list is read", || w.backend.calls("list") > lists).await;
+            w.backend.release("start");
+            w.wait_for("it runs", || w.records().iter().any(|r| r.state == SandboxState::Starting)).await;
+            w.backend.release("list");
+        };
+        let (report, ()) = futures_util::future::join(w.reconcile(), meanwhile).await;
+        assert_eq!((report.lost, report.removed_orphans), (0, 0), "{report}");
+        w.agents.mute(false);
+        w.agents.redial_all();
+        w.pools_full().await;
+        assert_eq!(w.backend.calls("start") - starts, 1, "nothing was replaced");
+    });
+}
+
 /// F10: a sandbox runs, its agent has not answered: that is no member.
 #[test]
 fn f10_only_what_answered_is_handed_out() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use crate::ports::{
     Backend, BuildImage, CaptureKind, CaptureSpec, Captured, EngineEvent, EngineInfo, ObservedCapture,
@@ -48,6 +48,9 @@ struct State {
     faults: HashMap<&'static str, Vec<Fault>>,
     /// How long calls of a verb take before they do their work.
     slow: HashMap<&'static str, Duration>,
+    /// Calls of a verb that wait in the middle of their work, and where: `start` has made and not started, `list` has
+    /// read and not answered.
+    held: HashMap<&'static str, Arc<Semaphore>>,
     /// Repos whose sandboxes don't start.
     refused: BTreeSet<RepoName>,
     /// What every call meets until it is taken back.
@@ -115,6 +118,25 @@ impl FakeBackend {
     /// Calls of `verb` take this long from now on.
     pub fn slow(&self, verb: &'static str, by: Duration) {
         self.state().slow.insert(verb, by);
+    }
+
+    /// Calls of `start` or `list` wait in the middle of their work until [`FakeBackend::release`].
+    pub fn hold(&self, verb: &'static str) {
+        self.state().held.insert(verb, Arc::new(Semaphore::new(0)));
+    }
+
+    pub fn release(&self, verb: &'static str) {
+        if let Some(held) = self.state().held.remove(verb) {
+            held.close();
+        }
+    }
+
+    async fn halfway(&self, verb: &'static str) {
+        let held = self.state().held.get(verb).cloned();
+        if let Some(held) = held {
+            // Closed, and never given out.
+            let _ = held.acquire().await;
+        }
     }
 
     /// Every call of any verb meets `fault` until [`FakeBackend::clear_faults`]: the daemon is down.
@@ -261,9 +283,14 @@ impl Backend for FakeBackend {
         let new = {
             let mut state = self.state();
             let observed =
-                ObservedSandbox { id: spec.id, engine_id: engine_id.clone(), phase: ObservedPhase::Running };
-            state.sandboxes.insert(spec.id, observed).is_none_or(|old| old.phase == ObservedPhase::Exited)
+                ObservedSandbox { id: spec.id, engine_id: engine_id.clone(), phase: ObservedPhase::Created };
+            let old = state.sandboxes.insert(spec.id, observed);
+            old.is_none_or(|old| matches!(old.phase, ObservedPhase::Exited | ObservedPhase::Created))
         };
+        self.halfway("start").await;
+        if let Some(s) = self.state().sandboxes.get_mut(&spec.id) {
+            s.phase = ObservedPhase::Running;
+        }
         if new {
             let hook = self.on_start.lock().expect("lock").clone();
             if let Some(hook) = hook {
@@ -323,6 +350,7 @@ impl Backend for FakeBackend {
             let state = self.state();
             state.stale.clone().unwrap_or_else(|| state.sandboxes.values().cloned().collect())
         };
+        self.halfway("list").await;
         leave(after, "list", list).await
     }
 

@@ -57,7 +57,7 @@ pub(super) enum Verdict {
     Adopt,
     /// Its process has ended, its files are there: start it again.
     Restart,
-    /// The engine does not have it (any more).
+    /// The engine does not have it (any more), or has it and it does not run.
     Lost,
     /// It is to go and has not gone.
     Remove,
@@ -72,6 +72,9 @@ pub(super) struct Facts {
     pub in_flight: bool,
     /// The engine said that it started, and that is later than what the list can be trusted to show.
     pub fresh: bool,
+    /// The engine said so after the list was asked for: it may show it made and not started, or exited as it was
+    /// before.
+    pub meanwhile: bool,
     pub past_deadline: bool,
     pub silent: bool,
     /// It runs, and the only agent that dials shows a token that is not the record's.
@@ -86,6 +89,7 @@ pub(super) fn judge(f: &Facts) -> Verdict {
         _ if f.in_flight => Verdict::Leave,
         (S::Gone, _) | (S::Stopping, _) => Verdict::Remove,
         (_, None) if f.fresh => Verdict::Leave,
+        (_, Some(ObservedPhase::Exited | ObservedPhase::Created)) if f.meanwhile => Verdict::Leave,
         (_, None) => Verdict::Lost,
         (S::Creating | S::Starting, _) if f.past_deadline => Verdict::Overdue,
         (_, Some(ObservedPhase::Exited | ObservedPhase::Created)) => {
@@ -141,7 +145,7 @@ impl Fleet {
                         }
                     }
                 }
-                Verdict::Lost if seen.is_none() && lives(&entry).await => {}
+                Verdict::Lost if lives(&entry).await => {}
                 Verdict::Lost => {
                     report.lost += 1;
                     self.lost(&entry, "the engine no longer has it".into()).await;
@@ -175,6 +179,7 @@ impl Fleet {
             has_session: record.session.is_some(),
             in_flight: entry.starting.load(Ordering::Acquire),
             fresh: entry.started_at().is_some_and(|t| t + LIST_LAG > begun),
+            meanwhile: entry.started_at().is_some_and(|t| t >= begun),
             past_deadline: record.deadline < self.clock.now(),
             silent: presence.link.is_none() && presence.silent_since.is_none_or(|t| t.elapsed() > SILENT_FOR),
             refused: presence.link.is_none() && entry.refused.load(Ordering::Acquire),
@@ -220,7 +225,7 @@ impl Fleet {
     }
 }
 
-/// The list does not have it and its agent answers: the list is wrong.
+/// The list does not have it, or not running, and its agent answers: the list is wrong.
 pub(super) async fn lives(entry: &Entry) -> bool {
     let Some(link) = entry.link() else { return false };
     matches!(tokio::time::timeout(PROOF_OF_LIFE, link.info()).await, Ok(Ok(_)))
@@ -238,6 +243,7 @@ mod tests {
             has_session: false,
             in_flight: false,
             fresh: false,
+            meanwhile: false,
             past_deadline: false,
             silent: false,
             refused: false,
@@ -254,6 +260,15 @@ mod tests {
         assert_eq!(judge(&f), Verdict::Leave);
         let f = Facts { observed: None, ..facts(SandboxState::Starting) };
         assert_eq!(judge(&f), Verdict::Lost);
+        // The list was read between the engine's making it and starting it, and judged after the start's answer.
+        for earlier in [ObservedPhase::Created, ObservedPhase::Exited] {
+            for state in [SandboxState::Creating, SandboxState::Starting, SandboxState::Claimed] {
+                let purpose = Purpose::Check(domain::BuildId::from_u128(1));
+                let f = Facts { fresh: true, meanwhile: true, purpose, observed: Some(earlier), ..facts(state) };
+                assert_eq!(judge(&f), Verdict::Leave, "{state:?} {earlier:?}");
+                assert_eq!(judge(&Facts { meanwhile: false, ..f }), Verdict::Lost, "{state:?} {earlier:?}");
+            }
+        }
     }
 
     #[test]
