@@ -32,6 +32,7 @@ fn on_docker(test: impl Future<Output = ()>) {
 }
 
 fn on_docker_within(limit: Duration, test: impl Future<Output = ()>) {
+    crate::say_failures();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
     runtime.block_on(async {

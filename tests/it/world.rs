@@ -284,6 +284,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 impl World {
     /// Runs a test in a World of its own and looks for leaks behind it.
     pub fn with(setup: Setup, test: impl AsyncFnOnce(&mut Self)) {
+        crate::say_failures();
         logs::install();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         logs::adopt(number);

@@ -264,7 +264,8 @@ mod tests {
         for earlier in [ObservedPhase::Created, ObservedPhase::Exited] {
             for state in [SandboxState::Creating, SandboxState::Starting, SandboxState::Claimed] {
                 let purpose = Purpose::Check(domain::BuildId::from_u128(1));
-                let f = Facts { fresh: true, meanwhile: true, purpose, observed: Some(earlier), ..facts(state) };
+                let f =
+                    Facts { fresh: true, meanwhile: true, purpose, observed: Some(earlier), ..facts(state) };
                 assert_eq!(judge(&f), Verdict::Leave, "{state:?} {earlier:?}");
                 assert_eq!(judge(&Facts { meanwhile: false, ..f }), Verdict::Lost, "{state:?} {earlier:?}");
             }
