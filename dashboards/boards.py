@@ -175,6 +175,10 @@ BUILDS = Board(
                 ("waiting", 'hotbed_queue_length{queue="build"}'), ("missed ticks an hour", hourly("hotbed_image_missed_ticks_total")),
             ),
             lines(
+                "Images on trial", "Sandboxes in which an image failed, and what became of canaries and of images that failed. Runbook: HotbedImageDemoted.", "none",
+                ("failures an hour", hourly("hotbed_image_failures_total")), ("{{verdict}} an hour", hourly("hotbed_image_verdicts_total", "verdict")),
+            ),
+            lines(
                 "Images and the registry", "Empty without a registry. What waits for long is named in the server's log, with what the registry said.", "none",
                 ("{{result}} an hour", hourly("hotbed_image_pushes_total", "result")), ("waiting", "hotbed_images_unpushed"),
             ),

@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use domain::{Budget, Network, PoolPolicy, Recipe, RepoSpec, Resources, SecretSource, SessionPolicy, Window};
+use domain::{
+    Budget, CanaryPolicy, Network, PoolPolicy, Recipe, RepoSpec, Resources, RolloutPolicy, SecretSource,
+    SessionPolicy, Window,
+};
 
 use crate::Warning;
 use crate::de::{decode, place_of};
@@ -193,6 +196,10 @@ impl<'a> Checker<'a> {
             self.certificate(at, "image.ca_certificates", path);
         }
         self.at_least(at, "image.keep", image.keep, 1, "the current image is one of them");
+        if let Some(canary) = &image.canary {
+            let none = "a canary that nobody tries is no canary";
+            self.at_least(at, "image.canary.sessions", canary.sessions, 1, none);
+        }
         self.at_least(at, "resources.pids", section.resources.pids, 32, "git and a shell need some");
         if section.resources.memory < MIN_MEMORY {
             let problem = Problem::new(format!("`{}` is too little for a sandbox", section.resources.memory))
@@ -523,6 +530,14 @@ impl<'a> Checker<'a> {
                     .collect(),
                 step_timeout: image.step_timeout.0,
                 repository_file: image.repository_file.settings(),
+            },
+            rollout: RolloutPolicy {
+                canary: image.canary.as_ref().map(|c| CanaryPolicy {
+                    share: c.share.0,
+                    sessions: c.sessions,
+                    longest: c.longest.0,
+                }),
+                demote_after: image.demote_after,
             },
             pool: PoolPolicy {
                 min: repo.pool.min,

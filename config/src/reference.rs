@@ -94,6 +94,12 @@ pub(crate) fn sections() -> Vec<Section> {
             "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image:\n      base: debian:bookworm\n      schedule: \"0 3 * * mon-fri\"\n      timezone: Europe/Berlin\n      setup: [ \"pip install -e .[dev]\" ]\n      update: [ \"pip install -e .[dev]\" ]\n      warm: [ \"pytest -q -x\" ]\n      verify: \"python -c 'import api'\"\n      env: { LANG: C.UTF-8 }\n      secrets: { PIP_INDEX_URL: { file: /etc/hotbed/pip-index } }\n",
         ),
         section(
+            "canary",
+            "repos[].image.canary",
+            keys_of::<sections::CanarySection>(),
+            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image: { base: debian:bookworm, canary: { share: 0.2, sessions: 5, longest: 20m }, demote_after: 3 }\n",
+        ),
+        section(
             "command",
             "repos[].image.setup[]",
             keys_of::<CommandSection>(),

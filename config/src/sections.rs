@@ -1,6 +1,8 @@
 //! The shape of `hotbed.yaml`: its sections, keys and defaults. The doc comments are the reference and the schema.
 
-use domain::{Base, Dockerfile, Import, ImportKind, RecipeKey, RepositoryFile, TreePath, Winner};
+use domain::{
+    Base, Dockerfile, Import, ImportKind, RecipeKey, RepositoryFile, RolloutPolicy, TreePath, Winner,
+};
 use schemars::JsonSchema;
 use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Serialize};
@@ -316,6 +318,11 @@ pub(crate) struct ImageSection {
     /// How many images to keep, the current one included.
     #[schemars(range(min = 1))]
     pub keep: u32,
+    /// A share of the sandboxes tries a new image first. Without it an image is current once it has passed its check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanarySection>,
+    /// An image that fails in so many sandboxes within an hour, where its services don't come up or its own `prepare` fails, is demoted, and the one before it is current again. `0` never does that.
+    pub demote_after: u32,
     /// The longest that one command may take that has no `timeout` of its own.
     pub step_timeout: Period,
     /// Environment of build steps and of what runs for sessions. It ends up in images: not for secrets.
@@ -343,12 +350,34 @@ impl Default for ImageSection {
             services: Vec::new(),
             max_age: Period::hours(24),
             keep: 3,
+            canary: None,
+            demote_after: RolloutPolicy::default().demote_after,
             step_timeout: Period::minutes(30),
             env: Env::default(),
             secrets: Secrets::default(),
             ca_certificates: Vec::new(),
             repository_file: RepositoryFileSection::default(),
         }
+    }
+}
+
+/// How a new image is tried before it is current.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "canary")]
+pub(crate) struct CanarySection {
+    /// The share of sandboxes and sessions that try it: more than 0, less than 1. A pool of one is too small for a share: there only cold starts try it.
+    pub share: Rate,
+    /// It becomes current once so many sessions began well on it,
+    #[schemars(range(min = 1))]
+    pub sessions: u32,
+    /// or after this time, when it has not been demoted. Meanwhile the tick builds no other.
+    pub longest: Period,
+}
+
+impl Default for CanarySection {
+    fn default() -> Self {
+        Self { share: Rate(0.2), sessions: 5, longest: Period::minutes(20) }
     }
 }
 

@@ -35,6 +35,10 @@ macro_rules! ids {
             pub const fn from_u128(n: u128) -> Self {
                 Self(Uuid::from_u128(n))
             }
+
+            pub const fn as_u128(self) -> u128 {
+                self.0.as_u128()
+            }
         }
 
         impl fmt::Display for $name {

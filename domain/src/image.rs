@@ -3,19 +3,23 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Branch, BuildId, CommitId, Digest, ImageId, RepoName};
+use crate::{Branch, BuildId, CommitId, Digest, ImageId, RepoName, SandboxId, SessionId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageState {
     /// Captured, not checked yet. Never handed out (F21).
     Candidate,
+    /// Passed its check, and is tried by a share of the sandboxes before it becomes current. At most one per repo.
+    Canary,
     /// What new sandboxes of the repo start from. At most one per repo.
     Current,
     /// Was current, or passed its check while a pinned one was; kept for roll-back and promotion.
     Superseded,
     /// Failed its check.
     Rejected,
+    /// Passed its check and failed in sessions. Handed out no more, unless an operator promotes it (F22).
+    Demoted,
     /// To be removed from the engine; once it is gone there the row goes too.
     Removing,
 }
@@ -50,6 +54,24 @@ pub struct ImageRecord {
     /// Where a registry has it.
     #[serde(default)]
     pub shipped: Option<Shipped>,
+    /// Sandboxes in which it failed since it was promoted, oldest first; a bounded number of them.
+    #[serde(default)]
+    pub failures: Vec<ImageFailure>,
+    /// Sessions that began well on it while it was a canary.
+    #[serde(default)]
+    pub went_well: u32,
+}
+
+/// An image failed in a sandbox that was, or was to be, somebody's: its services did not come up, or its own
+/// `prepare` failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFailure {
+    pub at: Timestamp,
+    pub sandbox: SandboxId,
+    /// `None` where it was a member of the pool that nobody had claimed.
+    pub session: Option<SessionId>,
+    /// In words, with the phase.
+    pub why: String,
 }
 
 /// An image in a registry.

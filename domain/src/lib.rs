@@ -29,8 +29,8 @@ pub use ids::{
     WarmupId,
 };
 pub use image::{
-    BuildRecord, BuildState, CadenceRecord, ImageRecord, ImageState, Phase, PhaseReport, PushNote, Shipped,
-    Trigger,
+    BuildRecord, BuildState, CadenceRecord, ImageFailure, ImageRecord, ImageState, Phase, PhaseReport,
+    PushNote, Shipped, Trigger,
 };
 pub use names::{Branch, CommitId, Digest, NameError, RepoName};
 pub use recipe::{
@@ -43,7 +43,7 @@ pub use session::{
     WarmupState,
 };
 pub use spec::{
-    Base, Budget, Dockerfile, Identity, Import, ImportKind, Imported, Network, PoolPolicy, Recipe, RepoSpec,
-    Resources, SecretSource, SessionPolicy, Window,
+    Base, Budget, CanaryPolicy, Dockerfile, Identity, Import, ImportKind, Imported, Network, PoolPolicy,
+    Recipe, RepoSpec, Resources, RolloutPolicy, SecretSource, SessionPolicy, Window,
 };
 pub use tree_path::TreePath;

@@ -20,6 +20,7 @@ pub struct RepoSpec {
     /// Where the tree lies inside a sandbox; absolute.
     pub workspace: String,
     pub image: Recipe,
+    pub rollout: RolloutPolicy,
     pub pool: PoolPolicy,
     pub session: SessionPolicy,
     pub resources: Resources,
@@ -69,6 +70,32 @@ impl Recipe {
             repository_file: RepositoryFile::default(),
         }
     }
+}
+
+/// How an image that passed its check comes to be what all sandboxes start from, and how it stops being that.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutPolicy {
+    /// `None` makes it current at once.
+    pub canary: Option<CanaryPolicy>,
+    /// So many sandboxes in which it failed, within an hour, demote an image; 0 never does (F22).
+    pub demote_after: u32,
+}
+
+impl Default for RolloutPolicy {
+    fn default() -> Self {
+        Self { canary: None, demote_after: 3 }
+    }
+}
+
+/// A share of the sandboxes tries a new image first.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CanaryPolicy {
+    /// Of members and of sessions: more than 0, less than 1.
+    pub share: f64,
+    /// It becomes current once so many sessions began well on it,
+    pub sessions: u32,
+    /// or after this time.
+    pub longest: Duration,
 }
 
 /// Where a secret is found; never the secret itself.

@@ -72,9 +72,7 @@ pub fn decide(
     if current.fingerprint != fingerprint || current.branch != spec.branch {
         return full(FullReason::FingerprintChanged);
     }
-    // An image from the future has no age: the clock went back.
-    if now.duration_since(current.created_at).unsigned_abs() >= spec.image.max_age && now > current.created_at
-    {
+    if is_too_old(now, spec, current) {
         return full(FullReason::TooOld);
     }
     if current.commit == *tip {
@@ -87,4 +85,10 @@ pub fn decide(
         return full(FullReason::ChainTooLong);
     }
     Decision::Incremental { from: current.id }
+}
+
+/// Whether an image is built anew even if nothing changed.
+pub fn is_too_old(now: Timestamp, spec: &RepoSpec, image: &ImageRecord) -> bool {
+    // An image from the future has no age: the clock went back.
+    now > image.created_at && now.duration_since(image.created_at).unsigned_abs() >= spec.image.max_age
 }

@@ -22,9 +22,19 @@ pub fn fingerprint(
     secrets: &[BuildSecret],
     agent_protocol: u32,
 ) -> String {
-    // Pool, session, resources and network say what is done with an image, not what is in it.
-    let RepoSpec { name, url, branch, workspace, image, pool: _, session: _, resources: _, network: _ } =
-        spec;
+    // The rest says what is done with an image, not what is in it.
+    let RepoSpec {
+        name,
+        url,
+        branch,
+        workspace,
+        image,
+        rollout: _,
+        pool: _,
+        session: _,
+        resources: _,
+        network: _,
+    } = spec;
     let Recipe {
         base: recipe_base,
         schedule,

@@ -17,12 +17,13 @@ mod promote;
 mod queue;
 mod recipe;
 mod redact;
+mod rollout;
 mod run;
 mod schedule;
 mod steps;
 mod trust;
 
-pub use decide::{Decision, FullReason, MAX_CHAIN, decide};
+pub use decide::{Decision, FullReason, MAX_CHAIN, decide, is_too_old};
 pub use fingerprint::fingerprint;
 pub use job::{BuildFailure, BuildJob, BuildLog, BuildOutcome, Built, Limits, Workshop};
 pub use live::{bring_up, due_updates, prepare, service_ids, update_tree};
@@ -31,6 +32,9 @@ pub use promote::{before_current, collect, pin, promote, roll_back, verified};
 pub use queue::{Waiting, head_start, next};
 pub use recipe::CommitRecipe;
 pub use redact::BuildSecret;
+pub use rollout::{
+    Blame, FAILURE_WINDOW, Trial, began_well, blame, failure_of, pass, trial, tries_canary, was_demoted,
+};
 pub use run::run_build;
 pub use schedule::{Due, RepoBuildState, Schedule, Tick, due, push_due, retry_after};
 pub use steps::{Start, Step, StepKind, steps};

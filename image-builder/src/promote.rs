@@ -11,7 +11,8 @@ use crate::job::Built;
 
 /// The records to write when a checked image becomes current: the ones it takes over from, and itself. `images` are
 /// all of the repo, so that its generation is one more than any before it, whatever is current (F24). Empty where it
-/// has been promoted already. While an operator keeps the current image in place with a pin, the new one only waits.
+/// has been promoted already. While an operator keeps the current image in place with a pin, the new one only waits;
+/// and where a share of the sandboxes is to try it first, it takes the place of the canary that there was.
 pub fn promote(
     now: Timestamp,
     built: &Built,
@@ -21,15 +22,20 @@ pub fn promote(
 ) -> Vec<ImageRecord> {
     let of_repo = || images.iter().filter(|i| i.repo == spec.name);
     if of_repo()
-        .any(|i| i.id == built.image && matches!(i.state, ImageState::Current | ImageState::Superseded))
+        .any(|i| i.id == built.image && !matches!(i.state, ImageState::Candidate | ImageState::Rejected))
     {
         return Vec::new();
     }
-    let held = of_repo().any(|i| i.state == ImageState::Current && i.pinned);
+    let current = of_repo().find(|i| i.state == ImageState::Current);
+    let state = match current {
+        Some(current) if current.pinned => ImageState::Superseded,
+        Some(_) if spec.rollout.canary.is_some() => ImageState::Canary,
+        _ => ImageState::Current,
+    };
     let new = ImageRecord {
         id: built.image,
         repo: spec.name.clone(),
-        state: if held { ImageState::Superseded } else { ImageState::Current },
+        state,
         digest: built.captured.digest.clone(),
         commit: built.commit.clone(),
         branch: spec.branch.clone(),
@@ -44,8 +50,10 @@ pub fn promote(
         verified_at: now,
         pinned: false,
         shipped: None,
+        failures: Vec::new(),
+        went_well: 0,
     };
-    let mut records = if held { Vec::new() } else { superseded(images, &new) };
+    let mut records = superseded(images, &new);
     records.push(new);
     records
 }
@@ -78,8 +86,9 @@ pub fn roll_back(to: ImageId, images: &[ImageRecord]) -> Result<Vec<ImageRecord>
         images.iter().find(|i| i.id == to).ok_or_else(|| Error::not_found(format!("no image {to}")))?;
     match image.state {
         ImageState::Current => Ok(Vec::new()),
-        ImageState::Superseded => {
-            let new = ImageRecord { state: ImageState::Current, ..image.clone() };
+        ImageState::Superseded | ImageState::Canary | ImageState::Demoted => {
+            // What it failed in before is an operator's to judge.
+            let new = ImageRecord { state: ImageState::Current, failures: Vec::new(), ..image.clone() };
             let mut records = superseded(images, &new);
             records.push(new);
             Ok(records)
@@ -90,9 +99,14 @@ pub fn roll_back(to: ImageId, images: &[ImageRecord]) -> Result<Vec<ImageRecord>
     }
 }
 
-fn superseded(images: &[ImageRecord], by: &ImageRecord) -> Vec<ImageRecord> {
-    let others =
-        images.iter().filter(|i| i.repo == by.repo && i.id != by.id && i.state == ImageState::Current);
+/// What steps down for an image in its new state: a current one for a current one, a canary for either.
+pub(crate) fn superseded(images: &[ImageRecord], by: &ImageRecord) -> Vec<ImageRecord> {
+    let steps_down = |state| match by.state {
+        ImageState::Current => matches!(state, ImageState::Current | ImageState::Canary),
+        ImageState::Canary => state == ImageState::Canary,
+        _ => false,
+    };
+    let others = images.iter().filter(|i| i.repo == by.repo && i.id != by.id && steps_down(i.state));
     others.map(|i| ImageRecord { state: ImageState::Superseded, ..i.clone() }).collect()
 }
 
@@ -102,7 +116,7 @@ pub fn verified(now: Timestamp, current: &ImageRecord) -> ImageRecord {
 }
 
 /// Which images of one repo to remove: all but the current one and the newest up to `keep` in all, and those that
-/// were rejected or never checked. Never a pinned one, and never one whose digest is in use: give the sources of all live sandboxes, and what
+/// were rejected, demoted or never checked. Never a pinned one or a canary, and never one whose digest is in use: give the sources of all live sandboxes, and what
 /// a running build has captured or stands on. Never one whose digest a kept image has too. And not yet the one with the
 /// highest generation, whatever it is: the next promotion counts from its row (F24).
 pub fn collect(images: &[ImageRecord], keep: u32, in_use: &HashSet<Digest>) -> Vec<ImageId> {
@@ -114,7 +128,7 @@ pub fn collect(images: &[ImageRecord], keep: u32, in_use: &HashSet<Digest>) -> V
         good.iter().take(current.max(keep.max(1) as usize)).map(|i| &i.digest).collect();
     let highest = images.iter().map(|i| i.generation).max();
     let may_go = |i: &&ImageRecord| {
-        i.state != ImageState::Removing
+        !matches!(i.state, ImageState::Removing | ImageState::Canary)
             && !i.pinned
             && Some(i.generation) != highest
             && !kept.contains(&i.digest)

@@ -33,6 +33,7 @@ use crate::pools::{self, Pools};
 use crate::pulls::Pulls;
 use crate::relay::Relay;
 use crate::repos::Repos;
+use crate::rollout::Rollout;
 use crate::room::Room;
 use crate::sessions::{self, Session, Sessions};
 use crate::shipping::{self, Destination, Shipping, ThroughEngine};
@@ -112,6 +113,7 @@ pub struct App {
     pub builds: Arc<Builds>,
     pub captures: Arc<Captures>,
     pub images: Arc<Images>,
+    pub rollout: Arc<Rollout>,
     pub shipping: Arc<Shipping>,
     pub pulls: Arc<Pulls>,
     pub repos: Arc<Repos>,
@@ -201,6 +203,9 @@ impl App {
             },
             loaded.warmups,
         );
+        let images = Images::new(repos.clone(), store.clone(), fleet.backend().clone());
+        let rollout =
+            Rollout::new(fleet.clone(), repos.clone(), images.clone(), clock.clone(), metrics.clone());
         let sessions = Sessions::new(
             sessions::Parts {
                 fleet: fleet.clone(),
@@ -214,6 +219,7 @@ impl App {
                 idempotency: idempotency.clone(),
                 demands: demands.clone(),
                 room: room.clone(),
+                rollout: rollout.clone(),
             },
             loaded.sessions,
             stop.clone(),
@@ -228,7 +234,6 @@ impl App {
         });
         let freshness = Freshness::new(fleet.clone(), repos.clone(), port.clone(), metrics.clone());
         let cache = options.cache_dir.unwrap_or_else(|| options.state_dir.join("bases"));
-        let images = Images::new(repos.clone(), store.clone(), fleet.backend().clone());
         let shipping = Shipping::new(
             shipped_to,
             repos.clone(),
@@ -290,6 +295,7 @@ impl App {
             builds,
             captures,
             images,
+            rollout,
             shipping,
             pulls,
             repos,
@@ -397,6 +403,11 @@ impl App {
         self.tasks.run("capture_collect", Duration::from_secs(60), self.images.to_go.clone(), move || {
             let me = me.clone();
             async move { me.captures.collect().await }
+        });
+        let me = self.clone();
+        self.tasks.run("image_rollout", Duration::from_secs(5), never(), move || {
+            let me = me.clone();
+            async move { me.rollout.judge().await }
         });
         let me = self.clone();
         self.tasks.run("image_ship", Duration::from_secs(60), self.images.moved.clone(), move || {

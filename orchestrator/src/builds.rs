@@ -387,6 +387,9 @@ impl Builds {
                 let plan =
                     |images: &[ImageRecord]| Ok(image_builder::promote(now, &built, build, &spec, images));
                 match self.images.change(&record.repo, plan).await {
+                    Ok(rows) if rows.iter().any(|r| r.state == ImageState::Canary) => {
+                        info!(repo = %record.repo, image = %built.image, "a new image is a canary");
+                    }
                     Ok(rows) if rows.iter().all(|r| r.state != ImageState::Current) => {
                         record
                             .warnings

@@ -233,6 +233,8 @@ pub enum FleetEvent {
     Lost(SandboxId, String),
     /// A service of a claimed sandbox ended, by this name.
     ServiceEnded(SandboxId, String),
+    /// A member did not come up, and its image may be why.
+    Broken { sandbox: SandboxId, repo: RepoName, image: ImageId, why: String },
 }
 
 pub struct Fleet {
@@ -569,12 +571,12 @@ impl Fleet {
         &self,
         held: SandboxId,
         warmup: WarmupId,
-        image: ImageId,
+        allowed: &[ImageId],
         session: SessionId,
     ) -> Option<(Arc<Entry>, Arc<SandboxRecord>)> {
         let mine = |r: &SandboxRecord| {
             r.reserved == Some(warmup)
-                && r.image == Some(image)
+                && r.image.is_some_and(|i| allowed.contains(&i))
                 && matches!(r.state, SandboxState::Creating | SandboxState::Starting)
         };
         let entry = self.get(held)?;

@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use crate::fleet::{Entry, Fleet};
 use crate::metrics::{Metrics, OfRepo};
-use crate::repos::Repos;
+use crate::repos::{HandedOut, Repos};
 
 /// How often the task looks whether anything is due.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -160,8 +160,9 @@ impl Freshness {
             if self.repos.set_tip(&spec.name, &tip) {
                 self.state().moved.insert(spec.name.clone(), Instant::now());
             }
-            let current = self.repos.current_image(&spec.name).map(|i| i.id);
-            let behind = pool::behind(&tip, current, idle.iter().map(Arc::as_ref));
+            let HandedOut { current, canary } = self.repos.handed_out(&spec.name);
+            let images: Vec<_> = current.into_iter().chain(canary).map(|i| i.id).collect();
+            let behind = pool::behind(&tip, &images, idle.iter().map(Arc::as_ref));
             self.measure(&spec.name, behind.len());
             let state = self.state();
             let may = |id: &SandboxId| {

@@ -27,6 +27,7 @@ pub mod pulls;
 mod relay;
 pub mod replay;
 pub mod repos;
+pub mod rollout;
 pub mod room;
 pub mod secrets;
 pub mod sessions;

@@ -23,6 +23,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::rollout::VERDICTS;
+
 /// Seconds; fits the promises in `docs/slo.md`: claims from 0.1 ms, cold starts up to minutes.
 const FINE: [f64; 16] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0];
@@ -94,6 +96,7 @@ labels! {
     RepoResult { repo: String, result: &'static str }
     RepoPhase { repo: String, phase: &'static str }
     RepoState { repo: String, state: &'static str }
+    RepoVerdict { repo: String, verdict: &'static str }
     RepoReason { repo: String, reason: &'static str }
     RepoOutcome { repo: String, outcome: &'static str }
     RepoLaunch { repo: String, launch: &'static str }
@@ -130,6 +133,8 @@ pub struct Metrics {
     image_builds: Family<RepoResult, Counter>,
     image_build_seconds: Histograms<RepoPhase>,
     image_missed_ticks: Family<OfRepo, Counter>,
+    image_failures: Family<OfRepo, Counter>,
+    image_verdicts: Family<RepoVerdict, Counter>,
     image_pushes: Family<RepoResult, Counter>,
     pub images_unpushed: Gauge,
     pub image_last_success: Family<OfRepo, FloatGauge>,
@@ -229,6 +234,16 @@ impl Metrics {
                 "image_missed_ticks",
                 "Ticks of schedules that passed unseen and were answered by a later one",
                 [],
+            ),
+            image_failures: b.family(
+                "image_failures",
+                "Sandboxes in which an image failed: its services did not come up, or its `prepare` failed",
+                [],
+            ),
+            image_verdicts: b.family(
+                "image_verdicts",
+                "What became of images that were tried or that failed in sandboxes",
+                [Values::Words(VERDICTS.to_vec())],
             ),
             image_pushes: b.family(
                 "image_pushes",
@@ -572,6 +587,16 @@ impl Metrics {
         self.image_missed_ticks.get_or_create(&OfRepo { repo: repo.to_string() }).inc_by(ticks.into());
     }
 
+    /// `verdict` is one of [`crate::rollout::VERDICTS`].
+    pub fn image_judged(&self, repo: &RepoName, verdict: &'static str) {
+        self.image_verdicts.get_or_create(&RepoVerdict { repo: repo.to_string(), verdict }).inc();
+    }
+
+    /// An image failed in one more sandbox.
+    pub fn image_failed(&self, repo: &RepoName) {
+        self.image_failures.get_or_create(&OfRepo { repo: repo.to_string() }).inc();
+    }
+
     pub fn image_pushed(&self, repo: &RepoName, ok: bool) {
         let result = if ok { "pushed" } else { "failed" };
         self.image_pushes.get_or_create(&RepoResult { repo: repo.to_string(), result }).inc();
@@ -657,8 +682,12 @@ impl Metrics {
         for result in ["pushed", "failed"] {
             let _ = self.image_pushes.get_or_create(&RepoResult { repo: name(), result });
         }
-        for counters in [&self.image_missed_ticks, &self.pool_arrivals, &self.pool_hits] {
+        for counters in [&self.image_missed_ticks, &self.image_failures, &self.pool_arrivals, &self.pool_hits]
+        {
             let _ = counters.get_or_create(&OfRepo { repo: name() });
+        }
+        for verdict in VERDICTS {
+            let _ = self.image_verdicts.get_or_create(&RepoVerdict { repo: name(), verdict });
         }
         for outcome in WARMUP_OUTCOMES {
             let _ = self.warmups.get_or_create(&RepoOutcome { repo: name(), outcome });

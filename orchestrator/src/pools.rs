@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use domain::{Error, Purpose, RepoName, Result, SandboxRecord, SandboxState, SharedClock};
 use jiff::Timestamp;
-use pool::{Action, Demand, PoolInput, PoolPlan, RepoInput};
+use pool::{Action, Canary, Demand, PoolInput, PoolPlan, RepoInput};
 use tracing::{debug, info, warn};
 
 use crate::demand::Demands;
@@ -103,10 +103,8 @@ impl Pools {
                 members.entry(&record.repo).or_default().push(record);
             }
         }
-        let images: HashMap<_, _> = specs
-            .iter()
-            .filter_map(|s| self.repos.current_image(&s.name).map(|i| (s.name.clone(), i)))
-            .collect();
+        let images: HashMap<_, _> =
+            specs.iter().map(|s| (s.name.clone(), self.repos.handed_out(&s.name))).collect();
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let taken = self.room.taken();
         self.demands.look(&specs, |watched| {
@@ -119,7 +117,9 @@ impl Pools {
                     size: spec.resources,
                     demand: watched.map_or_else(Demand::default, |w| w.demand()),
                     order: watched.and_then(|w| w.order(now)),
-                    current: images.get(&spec.name),
+                    current: images[&spec.name].current.as_ref(),
+                    canary: (images[&spec.name].canary.as_ref().zip(spec.rollout.canary))
+                        .map(|(image, policy)| Canary { image, share: policy.share }),
                     reserved: members.iter().filter(|m| m.reserved.is_some()).count() as u32,
                     members,
                     unhealthy: HashSet::new(),
@@ -184,13 +184,10 @@ impl Pools {
     }
 
     async fn create(self: &Arc<Self>, repo: &RepoName, image: domain::ImageId) {
-        let (Some(spec), Some(current)) = (self.repos.get(repo), self.repos.current_image(repo)) else {
+        let (Some(spec), Some(image)) = (self.repos.get(repo), self.repos.handed_out(repo).get(image)) else {
             return;
         };
-        if current.id != image {
-            return;
-        }
-        let order = Order::of_image(&current, Purpose::Pool, self.repos.trust_env(repo));
+        let order = Order::of_image(&image, Purpose::Pool, self.repos.trust_env(repo));
         // The plan saw a place for it; a session may have taken it since.
         let Some(prepared) = self.room.make(&spec, || self.fleet.prepare(&spec, order)) else { return };
         match self.fleet.write_and_launch(prepared).await {

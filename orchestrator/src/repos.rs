@@ -11,7 +11,7 @@ pub struct Repos {
     specs: RwLock<BTreeMap<RepoName, Arc<RepoSpec>>>,
     /// Every image that is not being removed, oldest first.
     images: RwLock<HashMap<RepoName, Vec<ImageRecord>>>,
-    /// Moves when an image becomes current.
+    /// Moves when an image becomes current, or is handed out no more.
     pub promoted: watch::Sender<u64>,
     /// The tip of each repo's own branch as it was last seen.
     tips: RwLock<HashMap<RepoName, CommitId>>,
@@ -19,6 +19,20 @@ pub struct Repos {
     pushed: Mutex<HashSet<RepoName>>,
     /// Wakes who follows the branches.
     pub push_poke: Arc<Notify>,
+}
+
+/// See [`Repos::handed_out`].
+#[derive(Debug, Clone, Default)]
+pub struct HandedOut {
+    pub current: Option<ImageRecord>,
+    /// What a share of them tries first.
+    pub canary: Option<ImageRecord>,
+}
+
+impl HandedOut {
+    pub fn get(self, id: ImageId) -> Option<ImageRecord> {
+        self.current.into_iter().chain(self.canary).find(|i| i.id == id)
+    }
 }
 
 impl Repos {
@@ -69,6 +83,23 @@ impl Repos {
         images.get(repo)?.iter().find(|i| i.state == ImageState::Current).cloned()
     }
 
+    /// What sandboxes of this repo may start from.
+    pub fn handed_out(&self, repo: &RepoName) -> HandedOut {
+        let images = self.images.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(images) = images.get(repo) else { return HandedOut::default() };
+        let of = |state| images.iter().find(|i| i.state == state).cloned();
+        HandedOut { current: of(ImageState::Current), canary: of(ImageState::Canary) }
+    }
+
+    /// The images that a session or a warm-up may get, first the one that it should get: the canary for its share of
+    /// them, else the current one.
+    pub fn offer(&self, spec: &RepoSpec, id: u128) -> Vec<ImageRecord> {
+        let HandedOut { current, canary } = self.handed_out(&spec.name);
+        let tries = spec.rollout.canary.as_ref().is_some_and(|p| image_builder::tries_canary(id, p));
+        let (first, second) = if tries { (canary, current) } else { (current, canary) };
+        first.into_iter().chain(second).collect()
+    }
+
     pub fn images(&self, repo: &RepoName) -> Vec<ImageRecord> {
         let images = self.images.read().unwrap_or_else(PoisonError::into_inner);
         images.get(repo).cloned().unwrap_or_default()
@@ -90,7 +121,8 @@ impl Repos {
             }
         }
         drop(images);
-        if rows.iter().any(|r| r.state == ImageState::Current) {
+        let moves = |r: &ImageRecord| matches!(r.state, ImageState::Current | ImageState::Demoted);
+        if rows.iter().any(moves) {
             self.promoted.send_modify(|n| *n += 1);
         }
     }

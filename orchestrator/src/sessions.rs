@@ -35,6 +35,7 @@ use crate::idempotency::Idempotency;
 use crate::live::{Guard, Live};
 use crate::metrics::Metrics;
 use crate::repos::Repos;
+use crate::rollout::Rollout;
 use crate::room::Room;
 use crate::warmups::Warmups;
 
@@ -170,6 +171,7 @@ pub struct Sessions {
     pub(crate) idempotency: Arc<Idempotency>,
     demands: Arc<Demands>,
     room: Arc<Room>,
+    rollout: Arc<Rollout>,
     live: DashMap<SessionId, Arc<Session>>,
     by_sandbox: DashMap<SandboxId, SessionId>,
     cold: Arc<Semaphore>,
@@ -199,6 +201,7 @@ pub struct Parts {
     pub idempotency: Arc<Idempotency>,
     pub demands: Arc<Demands>,
     pub room: Arc<Room>,
+    pub rollout: Arc<Rollout>,
 }
 
 /// A line for a session's log; it never holds anyone up, and a full queue costs the line.
@@ -220,8 +223,20 @@ impl Sessions {
 
     /// Takes up the sessions that live; [`Sessions::start`] sets their drivers going.
     pub fn new(parts: Parts, loaded: Vec<SessionRecord>, stop: CancellationToken) -> Arc<Self> {
-        let Parts { fleet, repos, mirrors, warmups, store, logs, clock, metrics, idempotency, demands, room } =
-            parts;
+        let Parts {
+            fleet,
+            repos,
+            mirrors,
+            warmups,
+            store,
+            logs,
+            clock,
+            metrics,
+            idempotency,
+            demands,
+            room,
+            rollout,
+        } = parts;
         let now = clock.now();
         let (live, by_sandbox) = (DashMap::new(), DashMap::new());
         for record in loaded {
@@ -242,6 +257,7 @@ impl Sessions {
             idempotency,
             demands,
             room,
+            rollout,
             live,
             by_sandbox,
             cold: Arc::new(Semaphore::new(COLD_STARTS)),
@@ -268,6 +284,10 @@ impl Sessions {
                         }
                     }
                     FleetEvent::Lost(sandbox, reason) => me.sandbox_lost(sandbox, &reason),
+                    FleetEvent::Broken { sandbox, repo, image, why } => {
+                        let rollout = me.rollout.clone();
+                        me.tasks.spawn(async move { rollout.blame(&repo, image, sandbox, None, &why).await });
+                    }
                     FleetEvent::ServiceEnded(sandbox, name) => {
                         if let Some(session) = me.of_sandbox(sandbox) {
                             post(&me.logs, session.id, "service_ended", json!({"service": name}));

@@ -3,18 +3,18 @@
 use domain::{CommitId, ImageId, Purpose, SandboxId, SandboxRecord, SandboxState};
 
 /// The members whose tree is not at `tip`, in the order in which they would be handed out: a claim in the middle of
-/// it finds what is done already. Those of an older image are left alone, because they are about to be replaced; those
+/// it finds what is done already. Those of an image that is not among `images` are left alone, because they are about to be replaced; those
 /// that a warm-up holds are at the branch that its client wants.
 pub fn behind<'a>(
     tip: &CommitId,
-    current: Option<ImageId>,
+    images: &[ImageId],
     members: impl IntoIterator<Item = &'a SandboxRecord>,
 ) -> Vec<SandboxId> {
     let stale = |m: &&SandboxRecord| {
         m.purpose == Purpose::Pool
             && m.state == SandboxState::Warm
             && m.reserved.is_none()
-            && (current.is_none() || m.image == current)
+            && (images.is_empty() || m.image.is_some_and(|i| images.contains(&i)))
             && m.commit.as_ref() != Some(tip)
     };
     let mut stale: Vec<_> = members.into_iter().filter(stale).collect();

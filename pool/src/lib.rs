@@ -29,7 +29,7 @@ pub use fresh::behind;
 pub use habits::{Habits, Lesson, learn};
 pub use history::History;
 pub use life::{MIN_REMAINING_LIFE, expires_at, replaced_from};
-pub use plan::{Action, Have, PoolInput, PoolPlan, RepoInput, RepoPlan, RetireReason, plan, surge};
+pub use plan::{Action, Canary, Have, PoolInput, PoolPlan, RepoInput, RepoPlan, RetireReason, plan, surge};
 pub use room::Taken;
 pub use shelf::{Counts, Shelf};
 pub use target::{Demand, Expected, Floor, FloorReason, Target, Terms, target};

@@ -10,6 +10,7 @@
 //!   where the budget has no room for a successor, members that are to be replaced go first.
 //! - Above the target idle members are removed, those furthest from being ready first, then the oldest (F15). Where
 //!   traffic made the target fall, they are kept for some minutes, because claims take most of them anyway.
+//! - While a canary is tried, its share of the pool is made of it, in the places of members of the current image.
 //! - What a warm-up holds is removed only when it can't serve; what is claimed is not looked at (F4).
 //! - All repos share one limit of parallel starts; the repo that has the smallest part of its target comes first
 //!   (F14). A repo that is paused, backing off or without an image takes nothing from the others.
@@ -58,6 +59,8 @@ pub struct RepoInput<'a> {
     pub order: Option<&'a PoolOrder>,
     /// What new members start from.
     pub current: Option<&'a ImageRecord>,
+    /// What a share of them tries first.
+    pub canary: Option<Canary<'a>>,
     /// The rows of purpose `Pool` that are not gone. Rows of other repos and purposes are passed over (F6).
     pub members: Vec<&'a SandboxRecord>,
     /// Members whose agent no longer answers.
@@ -68,7 +71,33 @@ pub struct RepoInput<'a> {
     pub backoff_until: Option<Timestamp>,
 }
 
+/// An image that is tried beside the current one.
+#[derive(Debug, Clone, Copy)]
+pub struct Canary<'a> {
+    pub image: &'a ImageRecord,
+    /// More than 0, less than 1.
+    pub share: f64,
+}
+
+impl Canary<'_> {
+    /// How many of `target` members are of it: at least one, and never all.
+    pub fn members(&self, target: u32) -> u32 {
+        let share = (f64::from(target) * self.share).round() as u32;
+        share.max(1).min(target.saturating_sub(1))
+    }
+}
+
 impl RepoInput<'_> {
+    /// Whether members of this image stay: it is current, or tried. Without an image nothing is known to be better.
+    fn stays(&self, image: Option<ImageId>) -> bool {
+        let Some(current) = self.current else { return true };
+        image == Some(current.id) || self.is_canary(image)
+    }
+
+    fn is_canary(&self, image: Option<ImageId>) -> bool {
+        self.canary.is_some_and(|c| image == Some(c.image.id))
+    }
+
     /// Nothing is made, replaced or scaled down; what can serve nobody still goes.
     fn paused(&self) -> bool {
         self.order.is_some_and(|o| o.kind == PoolOrderKind::Pause)
@@ -284,6 +313,8 @@ struct Stock<'a> {
     /// Held ones stay, whatever their image: they take a place, and a successor may still be needed.
     held_fresh: Ready,
     held_stale: Ready,
+    /// Members of the canary among the good ones.
+    trying: u32,
 }
 
 impl<'a> Stock<'a> {
@@ -292,6 +323,7 @@ impl<'a> Stock<'a> {
         let mut have = Have::default();
         let (mut useless, mut fresh, mut stale) = (Vec::new(), Vec::new(), Vec::new());
         let (mut held_fresh, mut held_stale) = (Ready::default(), Ready::default());
+        let mut trying = 0;
         for member in input.members.iter().filter(|m| m.purpose == Purpose::Pool && m.repo == input.repo) {
             match member.state {
                 SandboxState::Creating => have.creating += 1,
@@ -309,11 +341,12 @@ impl<'a> Stock<'a> {
                 (RetireReason::NotReadyInTime, true)
             } else if warm && now >= expires_at(member, max_age) {
                 (RetireReason::TooOld, true)
-            } else if input.current.is_some_and(|current| member.image != Some(current.id)) {
+            } else if !input.stays(member.image) {
                 (RetireReason::SupersededImage, !warm && !input.paused())
             } else if warm && now >= replaced_from(member, max_age) {
                 (RetireReason::TooOld, false)
             } else {
+                trying += u32::from(input.is_canary(member.image));
                 if reserved {
                     held_fresh.add(warm)
                 } else {
@@ -336,7 +369,7 @@ impl<'a> Stock<'a> {
             true => drained(input.spec, held),
             false => target(now, input.spec, &input.demand, input.reserved.max(held), input.order),
         };
-        Self { keep: target.members, target, have, useless, fresh, stale, held_fresh, held_stale }
+        Self { keep: target.members, target, have, useless, fresh, stale, held_fresh, held_stale, trying }
     }
 
     fn bid(&self, input: &RepoInput<'_>) -> Bid {
@@ -359,15 +392,51 @@ impl<'a> Stock<'a> {
         }
     }
 
+    /// Takes out what is above the target, and, where a canary is to have its share of a full pool, gives up as many
+    /// members of the current image as if they were superseded: a successor is ready first. Answers how many members of
+    /// the canary are missing.
+    fn trim(&mut self, input: &RepoInput<'_>) -> u32 {
+        let wanted = input.canary.map_or(0, |c| c.members(self.target.members));
+        let furthest = |m: &&SandboxRecord| (m.state == SandboxState::Warm, m.created_at, m.id);
+        let is_canary = |m: &&SandboxRecord| input.is_canary(m.image);
+        let (mut tried, mut current): (Vec<_>, Vec<_>) = self.fresh.drain(..).partition(is_canary);
+        let held = self.held_fresh.all;
+        let mut above = Vec::new();
+        // What would be too many without the canary.
+        let others = (held + count(&current) + count(&tried)).saturating_sub(self.trying);
+        above.extend(take_least(&mut current, others.saturating_sub(self.keep), furthest));
+        let others = others - count(&above);
+        // What gives it room.
+        let surplus = others.saturating_sub(self.keep.saturating_sub(wanted)).min(wanted);
+        let (mut ready, booting): (Vec<_>, Vec<_>) =
+            current.into_iter().partition(|m| m.state == SandboxState::Warm);
+        for member in take_least(&mut ready, surplus, |m| (m.created_at, m.id)) {
+            self.have.stale += 1;
+            self.stale.push((member, RetireReason::SupersededImage));
+        }
+        let mut current = booting;
+        current.extend(ready);
+        // What is too many with it: of the canary what is beyond its share, then of the current image.
+        let surplus = (held + count(&current) + count(&tried)).saturating_sub(self.keep);
+        let beyond = self.trying.saturating_sub(wanted).min(surplus);
+        let before = above.len();
+        above.extend(take_least(&mut tried, beyond, furthest));
+        for kind in [&mut current, &mut tried] {
+            let left = surplus - count(&above[before..]);
+            above.extend(take_least(kind, left, furthest));
+        }
+        self.useless.extend(above.into_iter().map(|m| (m, RetireReason::AboveTarget)));
+        self.trying -= self.trying.min(beyond);
+        self.fresh = current;
+        self.fresh.extend(tried);
+        wanted.saturating_sub(self.trying)
+    }
+
     fn draft(mut self, now: Timestamp, input: &RepoInput<'_>) -> Draft {
+        let try_more = if input.may_give_up() { self.trim(input) } else { 0 };
         let target = self.target;
         let mut retire = self.useless;
         if input.may_give_up() {
-            let surplus = (self.held_fresh.all + count(&self.fresh)).saturating_sub(self.keep);
-            let furthest = |m: &&SandboxRecord| (m.state == SandboxState::Warm, m.created_at, m.id);
-            for member in take_least(&mut self.fresh, surplus, furthest) {
-                retire.push((member, RetireReason::AboveTarget));
-            }
             let warm = |m: &SandboxRecord| m.state == SandboxState::Warm;
             let ready = self.held_fresh.warm
                 + self.held_stale.warm
@@ -392,6 +461,7 @@ impl<'a> Stock<'a> {
             moving: count(input.members.iter().filter(|m| m.state == SandboxState::Stopping)) + booting,
             fresh,
             wanted,
+            try_more,
             granted: 0,
             crowded: false,
             held_back,
@@ -416,6 +486,8 @@ struct Draft {
     fresh: u32,
     /// Members that are missing and may be made.
     wanted: u32,
+    /// The first so many of them are of the canary.
+    try_more: u32,
     granted: u32,
     /// The budget had no room for one that was wanted.
     crowded: bool,
@@ -476,8 +548,11 @@ impl Draft {
         let retires = self.retire.into_iter().map(|(sandbox, why)| Action::RetireMember { sandbox, why });
         let mut actions: Vec<_> = retires.collect();
         if let Some(current) = input.current {
-            let create = Action::CreateMember { repo: input.repo.clone(), image: current.id };
-            actions.extend(std::iter::repeat_n(create, self.granted as usize));
+            let canary = input.canary.map(|c| c.image.id);
+            let tried = self.try_more.min(self.granted);
+            let images = std::iter::repeat_n(canary.unwrap_or(current.id), tried as usize);
+            let images = images.chain(std::iter::repeat_n(current.id, (self.granted - tried) as usize));
+            actions.extend(images.map(|image| Action::CreateMember { repo: input.repo.clone(), image }));
         }
         let missing = self.target.members.saturating_sub(self.fresh + self.granted);
         let reason = match &self.held_back {

@@ -440,6 +440,7 @@ impl<'a> Repo<'a> {
             demand: Demand { history: Some(&self.history), lead: self.lead, habits: self.habits },
             order: None,
             current: Some(&self.image),
+            canary: None,
             members: self.members.iter().collect(),
             unhealthy: HashSet::new(),
             reserved: 0,
@@ -476,5 +477,7 @@ fn image(repo: &RepoName, n: u128) -> ImageRecord {
         verified_at: Timestamp::UNIX_EPOCH,
         pinned: false,
         shipped: None,
+        failures: Vec::new(),
+        went_well: 0,
     }
 }

@@ -19,6 +19,7 @@ mod observe;
 mod pulls;
 mod recipes;
 mod restarts;
+mod rollout;
 mod sessions;
 mod sizing;
 mod warmups;

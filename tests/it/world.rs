@@ -85,6 +85,7 @@ pub fn spec(name: &str, pool: u32) -> RepoSpec {
             step_timeout: Duration::from_secs(60),
             ..Recipe::of(Base::Reference("fake/base:1".into()))
         },
+        rollout: domain::RolloutPolicy::default(),
         pool: PoolPolicy {
             min: pool,
             max: pool + 10,

@@ -193,7 +193,7 @@ impl Text for Rate {
         if n > 0.0 && n < 1.0 {
             return Ok(Self(n));
         }
-        let reason = not(text, "a rate that can be a target");
+        let reason = not(text, "a share between none and all");
         Err(if n > 1.0 && n < 100.0 { reason.help(format!("write {}", n / 100.0)) } else { reason })
     }
 }

@@ -5,6 +5,7 @@ mod live;
 mod make;
 mod promote;
 mod queue;
+mod rollout;
 mod run;
 mod schedule;
 mod workshop;

@@ -41,6 +41,7 @@ pub fn spec() -> RepoSpec {
             step_timeout: Duration::from_secs(600),
             ..Recipe::of(Base::Reference("debian:bookworm".into()))
         },
+        rollout: domain::RolloutPolicy::default(),
         pool: PoolPolicy {
             min: 1,
             max: 2,
@@ -78,5 +79,7 @@ pub fn image(n: u64, generation: u64, state: ImageState) -> ImageRecord {
         verified_at: at(0),
         pinned: false,
         shipped: None,
+        failures: Vec::new(),
+        went_well: 0,
     }
 }

@@ -18,6 +18,7 @@ use super::types::{BuildView, List, PoolView, RepoView, StartBuild, Stats};
 use super::{ApiResult, Hotbed, Payload, detached, key_of, parse};
 use crate::app::App;
 use crate::idempotency::Begin;
+use crate::repos::HandedOut;
 
 /// Ready means: the store is open, the engine answers, agents can dial. Reasons when not.
 pub async fn ready(State(app): Hotbed) -> Response {
@@ -37,7 +38,7 @@ pub async fn metrics(State(app): Hotbed) -> Response {
 }
 
 fn view(app: &App, spec: &RepoSpec) -> RepoView {
-    let image = app.repos.current_image(&spec.name);
+    let HandedOut { current: image, canary } = app.repos.handed_out(&spec.name);
     let now = app.clock.now();
     let plan = app.pools.last_plan();
     let pool = plan.repos.iter().find(|p| p.repo == spec.name);
@@ -47,6 +48,7 @@ fn view(app: &App, spec: &RepoSpec) -> RepoView {
         branch: spec.branch.to_string(),
         image_age_seconds: image.as_ref().map(|i| now.duration_since(i.created_at).as_secs()),
         image: image.as_ref().map(Into::into),
+        canary: canary.as_ref().map(Into::into),
         commits_behind: None,
         pool: pool.map(|p| PoolView::new(p, app.demands.order_of(&spec.name).as_ref())),
         build: app.builds.present(&spec.name).as_ref().map(|b| BuildView::at(now, b)),

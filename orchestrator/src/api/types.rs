@@ -588,7 +588,7 @@ impl BuildView {
 pub struct ImageView {
     pub id: String,
     pub repo: String,
-    /// `candidate`, `current`, `superseded`, `rejected` or `removing`.
+    /// `candidate`, `canary`, `current`, `superseded`, `rejected`, `demoted` or `removing`.
     pub state: String,
     pub digest: String,
     pub commit: String,
@@ -607,8 +607,33 @@ pub struct ImageView {
     pub pinned: bool,
     /// Where a registry has it: `repository@digest`.
     pub registry: Option<String>,
+    /// Sandboxes in which it failed since it was promoted, the latest of them, oldest first.
+    pub failures: Vec<ImageFailureView>,
+    /// Sessions that began well on it while it was a canary.
+    pub went_well: u32,
     pub created_at: Timestamp,
     pub verified_at: Timestamp,
+}
+
+/// An image's services did not come up in a sandbox, or its `prepare` failed.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ImageFailureView {
+    pub at: Timestamp,
+    pub sandbox: String,
+    /// Absent for a member of the pool that nobody had claimed.
+    pub session: Option<String>,
+    pub why: String,
+}
+
+impl From<&domain::ImageFailure> for ImageFailureView {
+    fn from(f: &domain::ImageFailure) -> Self {
+        Self {
+            at: f.at,
+            sandbox: f.sandbox.to_string(),
+            session: f.session.map(|s| s.to_string()),
+            why: f.why.clone(),
+        }
+    }
 }
 
 /// Something that the collector would remove.
@@ -639,6 +664,8 @@ impl From<&ImageRecord> for ImageView {
             size: r.size,
             pinned: r.pinned,
             registry: r.shipped.as_ref().map(domain::Shipped::reference),
+            failures: r.failures.iter().map(ImageFailureView::from).collect(),
+            went_well: r.went_well,
             created_at: r.created_at,
             verified_at: r.verified_at,
         }
@@ -651,6 +678,8 @@ pub struct RepoView {
     pub url: String,
     pub branch: String,
     pub image: Option<ImageView>,
+    /// The image that is tried by a share of the sandboxes.
+    pub canary: Option<ImageView>,
     /// Seconds since the current image was captured.
     pub image_age_seconds: Option<i64>,
     /// Commits that the branch has and the image has not, as of the last look; only where one repo is read.

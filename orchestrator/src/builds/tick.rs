@@ -27,8 +27,8 @@ struct Look {
 enum Found {
     /// This image is what a build would make.
     Unchanged(Box<ImageRecord>),
-    /// An operator keeps the image that there is.
-    Held,
+    /// The image that there is stays for now; why, in words.
+    Held(String),
     /// In words, what there is to do.
     Work(String),
 }
@@ -143,8 +143,8 @@ impl Builds {
                 }
                 return;
             }
-            Ok(Found::Held) => {
-                return debug!(repo = %spec.name, why, "looked at the branch: the image is pinned");
+            Ok(Found::Held(by)) => {
+                return debug!(repo = %spec.name, why, by, "looked at the branch: nothing is to be built");
             }
             Ok(Found::Work(what)) => what,
             // The build meets the same trouble, says so in its record and counts it.
@@ -163,14 +163,19 @@ impl Builds {
             return Ok(Found::Work("there is no image".into()));
         };
         let failures = self.lanes().get(&spec.name).map_or(0, |l| l.cadence.failures);
-        if failures > 0 && !current.pinned {
+        let canary = self.repos.handed_out(&spec.name).canary;
+        if failures > 0 && !current.pinned && canary.is_none() {
             return Ok(Found::Work(format!("{failures} builds failed in a row")));
         }
         let limit = Limits::default().resolve;
         let tip = tokio::time::timeout(limit, resolve(&*self.mirrors, spec));
         let tip = tip.await.unwrap_or_else(|_| Err(late(spec, limit)))?;
         if current.pinned {
-            return Ok(Found::Held);
+            return Ok(Found::Held("the image is pinned".into()));
+        }
+        // One at a time, so that each gets its trial.
+        if let Some(canary) = canary {
+            return Ok(Found::Held(format!("{} is being tried", canary.id)));
         }
         let certificates = super::read_certificates(spec).await?;
         let secrets = self.secrets(spec).await?;
@@ -178,7 +183,15 @@ impl Builds {
         let spec = &RepoSpec { image: recipe, ..spec.clone() };
         let fingerprint =
             image_builder::fingerprint(spec, &current.base_digest, &certificates, &secrets, wire::PROTOCOL);
+        let images = self.repos.images(&spec.name);
+        let made_of = |i: &ImageRecord| {
+            image_builder::fingerprint(spec, &i.base_digest, &certificates, &secrets, wire::PROTOCOL)
+        };
         let now = self.clock.now();
+        let demoted = image_builder::was_demoted(&images, &tip, made_of);
+        if let Some(demoted) = demoted.filter(|_| !image_builder::is_too_old(now, spec, &current)) {
+            return Ok(Found::Held(format!("{}, of the same commit, failed in sessions", demoted.id)));
+        }
         match image_builder::decide(now, spec, &tip, &fingerprint, Some(&current), 0) {
             Decision::Unchanged => Ok(Found::Unchanged(Box::new(current))),
             decision => Ok(Found::Work(decision.to_string())),

@@ -156,6 +156,7 @@ fn bare_spec(name: RepoName, url: String, base: Base) -> RepoSpec {
         branch: "main".parse().unwrap_or_else(|_| unreachable!("`main` is a branch name")),
         workspace: "/workspace".into(),
         image: Recipe { keep: 2, step_timeout: MINUTE * 10, ..Recipe::of(base) },
+        rollout: domain::RolloutPolicy::default(),
         pool: PoolPolicy { max: 4, member_max_age: MINUTE * 60, ..PoolPolicy::default() },
         session: SessionPolicy {
             timeout: MINUTE * 60,

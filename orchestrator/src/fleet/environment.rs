@@ -123,7 +123,12 @@ impl Fleet {
             }
             Err(e) => {
                 warn!(sandbox = %entry.id, repo = %entry.repo, error = %e.chain(), "a member did not come up");
-                self.lost(entry, format!("it did not come up: {}", e.chain())).await;
+                let why = format!("it did not come up: {}", e.chain());
+                if let Some(image) = entry.record().image {
+                    let (sandbox, repo, why) = (entry.id, entry.repo.clone(), why.clone());
+                    let _ = self.events.send(FleetEvent::Broken { sandbox, repo, image, why });
+                }
+                self.lost(entry, why).await;
                 false
             }
         }

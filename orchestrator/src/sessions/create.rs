@@ -173,12 +173,12 @@ impl Sessions {
             let order = self.restore_order(spec, record, id).await?;
             return self.cold(spec, record, order, Launch::Restore);
         }
-        let image = self.repos.current_image(&spec.name);
-        if let Some(image) = &image {
+        let images = self.repos.offer(spec, record.id.as_u128());
+        let allowed: Vec<_> = images.iter().map(|i| i.id).collect();
+        if !images.is_empty() {
             let now = self.clock.now();
             self.demands.arrived(&spec.name);
             self.metrics.pool_arrival(&spec.name);
-            let allowed = [image.id];
             // Members wait at the tip of the repo's own branch.
             let tip = self.repos.tip(&spec.name).filter(|_| record.base == spec.branch);
             let want = Want {
@@ -214,7 +214,7 @@ impl Sessions {
             // Its warm-up's own member is still on its way: sooner there than another one (F55).
             if let Some(warmup) = new.warmup
                 && let Some(held) = self.warmups.member(warmup, &spec.name)
-                && let Some((entry, sandbox)) = self.fleet.claim_starting(held, warmup, image.id, record.id)
+                && let Some((entry, sandbox)) = self.fleet.claim_starting(held, warmup, &allowed, record.id)
             {
                 record.sandbox = Some(entry.id);
                 record.image = sandbox.image;
@@ -231,8 +231,8 @@ impl Sessions {
                 spec.name, spec.name
             )));
         }
-        let Some(image) = image else { return Err(Error::unavailable("no image")) };
-        let order = Order::of_image(&image, Purpose::Session(record.id), self.repos.trust_env(&spec.name));
+        let Some(image) = images.first() else { return Err(Error::unavailable("no image")) };
+        let order = Order::of_image(image, Purpose::Session(record.id), self.repos.trust_env(&spec.name));
         record.image = Some(image.id);
         self.cold(spec, record, order, Launch::Cold)
     }

@@ -239,6 +239,11 @@ impl Sessions {
         match noted.await {
             Ok(record) => {
                 self.metrics.synced(&record, took);
+                if let (SyncPhase::Synced, None, None, Some(image)) =
+                    (record.sync.phase, &record.trouble, record.snapshot, record.image)
+                {
+                    self.rollout.began_well(&record.repo, image).await;
+                }
                 if record.sync.phase.gate_is_open()
                     && let Some(born) = session.born
                 {

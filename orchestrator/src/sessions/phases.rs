@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use domain::ports::AgentLink;
-use domain::{CommitId, Error, ImageNote, Result};
+use domain::{CommitId, Error, ErrorKind, ImageNote, Result};
 use serde_json::json;
 use tracing::debug;
 
@@ -99,6 +99,16 @@ impl Sessions {
             return Err(Error::unavailable(format!("the agent went away during {phase}")).caused_by(e));
         }
         let why = format!("{phase} failed: {}", e.chain());
+        // What `update` does is the commit's, and a call that ended late may be the host's; a restored tree is its user's.
+        if phase != "update" && e.kind() == ErrorKind::Permanent {
+            let (sandbox, image) = {
+                let r = session.lock();
+                (r.sandbox, r.image.filter(|_| r.snapshot.is_none()))
+            };
+            if let (Some(sandbox), Some(image)) = (sandbox, image) {
+                self.rollout.blame(&session.repo, image, sandbox, Some(session.id), &why).await;
+            }
+        }
         self.update(session, false, |r| {
             r.trouble = Some(why.clone());
             Some(("phase_failed", json!({"phase": phase, "error": why})))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{
-    Error, ImageRecord, Purpose, RepoSpec, Result, SandboxId, SandboxState, WarmupId, WarmupRecord,
+    Error, ImageId, ImageRecord, Purpose, RepoSpec, Result, SandboxId, SandboxState, WarmupId, WarmupRecord,
 };
 use pool::{MIN_REMAINING_LIFE, Want};
 use tracing::debug;
@@ -53,8 +53,8 @@ impl Warmups {
 
     async fn prepare_once(self: &Arc<Self>, warmup: &WarmupRecord) -> Result<()> {
         let spec = self.repos.spec(&warmup.repo)?;
-        let Some(image) = self.repos.current_image(&spec.name) else { return Ok(()) };
-        let Some(entry) = self.hold(&spec, &image, warmup).await? else { return Ok(()) };
+        let images = self.repos.offer(&spec, warmup.id.as_u128());
+        let Some(entry) = self.hold(&spec, &images, warmup).await? else { return Ok(()) };
         self.fleet.pool_poke.notify_one();
         entry.wait_link(START_DEADLINE).await?;
         self.mirrors.refresh(&spec.name).await?;
@@ -79,10 +79,11 @@ impl Warmups {
     async fn hold(
         self: &Arc<Self>,
         spec: &RepoSpec,
-        image: &ImageRecord,
+        images: &[ImageRecord],
         warmup: &WarmupRecord,
     ) -> Result<Option<Arc<Entry>>> {
-        let allowed = [image.id];
+        let Some(image) = images.first() else { return Ok(None) };
+        let allowed: Vec<_> = images.iter().map(|i| i.id).collect();
         let want = Want {
             repo: &spec.name,
             allowed: &allowed,
@@ -95,7 +96,7 @@ impl Warmups {
         };
         let entry = match self.fleet.shelf().reserve(warmup.id, &want) {
             Ok(id) => self.fleet.get(id).ok_or_else(|| Error::gone(format!("sandbox {id} has ended")))?,
-            Err(_) => match self.on_its_way(image, warmup) {
+            Err(_) => match self.on_its_way(&allowed, warmup) {
                 Some(entry) => return Ok(Some(entry)),
                 None => return self.make(spec, image, warmup).await,
             },
@@ -113,11 +114,12 @@ impl Warmups {
     }
 
     /// A member that was ordered for it and has not answered yet.
-    fn on_its_way(&self, image: &ImageRecord, warmup: &WarmupRecord) -> Option<Arc<Entry>> {
+    fn on_its_way(&self, allowed: &[ImageId], warmup: &WarmupRecord) -> Option<Arc<Entry>> {
         let entry = self.fleet.get(warmup.sandbox?)?;
         let record = entry.record();
         let starting = matches!(record.state, SandboxState::Creating | SandboxState::Starting);
-        (starting && record.reserved == Some(warmup.id) && record.image == Some(image.id)).then_some(entry)
+        let may = record.image.is_some_and(|i| allowed.contains(&i));
+        (starting && record.reserved == Some(warmup.id) && may).then_some(entry)
     }
 
     async fn make(

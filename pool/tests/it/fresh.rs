@@ -24,8 +24,8 @@ fn those_that_would_be_handed_out_next_come_first() {
     build.purpose = Purpose::Session(SessionId::from_u128(2));
     let all = [idle(9, 30), at_tip, unknown, older_image, starting, held, claimed, build, idle(8, 10)];
     let ids = |n: &[u128]| n.iter().map(|n| SandboxId::from_u128(*n)).collect::<Vec<_>>();
-    assert_eq!(behind(&tip, Some(ImageId::from_u128(2)), &all), ids(&[8, 2, 9]));
+    assert_eq!(behind(&tip, &[ImageId::from_u128(2)], &all), ids(&[8, 2, 9]));
     // Without a current image nothing is known to be older.
-    assert_eq!(behind(&tip, None, &all), ids(&[3, 8, 2, 9]));
-    assert_eq!(behind(&commit(2), Some(ImageId::from_u128(2)), &all), ids(&[1, 2]));
+    assert_eq!(behind(&tip, &[], &all), ids(&[3, 8, 2, 9]));
+    assert_eq!(behind(&commit(2), &[ImageId::from_u128(2)], &all), ids(&[1, 2]));
 }

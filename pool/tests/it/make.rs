@@ -47,6 +47,8 @@ pub fn image(repo: &RepoName, n: u128) -> ImageRecord {
         verified_at: at(0),
         pinned: false,
         shipped: None,
+        failures: Vec::new(),
+        went_well: 0,
     }
 }
 

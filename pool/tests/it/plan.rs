@@ -75,6 +75,47 @@ fn scaling_down_converges() {
     assert!(world.plan().is_settled());
 }
 
+/// A canary gets its share of a full pool without one ready member less, keeps it while both kinds are claimed, and
+/// loses it when it is no longer tried.
+#[test]
+fn a_canary_has_its_share() {
+    let mut world = World::new(&[policy(10, 20)]);
+    world.settle();
+    let name = world.repos[0].name.clone();
+    world.repos[0].canary = Some((image(&name, 2), 0.2));
+    let of = |world: &World, n: u128| {
+        let live =
+            |m: &&domain::SandboxRecord| !matches!(m.state, SandboxState::Gone | SandboxState::Claimed);
+        let image = Some(domain::ImageId::from_u128(n));
+        world.rows.values().filter(live).filter(|m| m.image == image).count()
+    };
+    for _ in 0..6 {
+        world.step();
+        assert!(world.count(0, SandboxState::Warm) >= 10, "{}", world.plan());
+        world.boot();
+    }
+    assert!(world.plan().is_settled(), "{}", world.plan());
+    assert_eq!((of(&world, 1), of(&world, 2)), (8, 2));
+    // Whichever is claimed, its successor is of the same kind.
+    for n in [2, 1, 2] {
+        let image = Some(domain::ImageId::from_u128(n));
+        let warm = |m: &&mut domain::SandboxRecord| m.image == image && m.state == SandboxState::Warm;
+        world.rows.values_mut().find(warm).unwrap().state = SandboxState::Claimed;
+        let plan = world.step();
+        assert_eq!((creates(&plan), retired(&plan).len()), (1, 0), "{plan}");
+        world.boot();
+        assert_eq!((of(&world, 1), of(&world, 2)), (8, 2));
+    }
+    world.repos[0].canary = None;
+    world.settle();
+    assert_eq!((of(&world, 1), of(&world, 2)), (10, 0));
+    // Too small for a share.
+    world.repos[0].policy.min = 1;
+    world.settle();
+    world.repos[0].canary = Some((image(&name, 2), 0.5));
+    assert!(world.plan().is_settled());
+}
+
 /// A warm-up adds one, as long as `max` allows.
 #[test]
 fn warm_ups_raise_the_target() {
@@ -218,6 +259,7 @@ fn foreign_rows_are_passed_over() {
         demand: Demand::default(),
         order: None,
         current: Some(&current),
+        canary: None,
         members: vec![&stranger, &session],
         unhealthy: HashSet::from([stranger.id, session.id]),
         reserved: 0,

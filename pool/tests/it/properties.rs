@@ -7,7 +7,7 @@ use domain::{Budget, PoolOrderKind, PoolPolicy, SandboxState, WarmupId};
 use pool::{Action, Bunches, Habits, History, RetireReason, Usage, holds, surge};
 use proptest::prelude::*;
 
-use crate::make::{at, order, policy};
+use crate::make::{at, image, order, policy};
 use crate::world::{World, creates, retired};
 
 const REPOS: usize = 3;
@@ -25,6 +25,8 @@ struct Traits {
     claims: Vec<(i64, u32)>,
     rate: Option<f64>,
     idle_after: bool,
+    /// An image that is tried, and its share.
+    canary: Option<(u128, f64)>,
 }
 
 prop_compose! {
@@ -33,8 +35,9 @@ prop_compose! {
         claims in prop::collection::vec((0i64..40, 1u32..8), 0..6),
         rate in prop::option::of(prop::sample::select(vec![0.5, 0.9, 0.99, 0.999])),
         idle_after in any::<bool>(),
+        canary in prop::option::of((2u128..4, prop::sample::select(vec![0.1, 0.2, 0.5, 0.9]))),
     ) -> Traits {
-        Traits { min, more, warmups, trouble, memory, claims, rate, idle_after }
+        Traits { min, more, warmups, trouble, memory, claims, rate, idle_after, canary }
     }
 }
 
@@ -70,6 +73,7 @@ prop_compose! {
         }
         for (repo, t) in world.repos.iter_mut().zip(&traits) {
             repo.warmups = t.warmups;
+            repo.canary = t.canary.map(|(n, share)| (image(&repo.name, n), share));
             repo.size.memory = t.memory << 30;
             let mut history = History::since(at(now - 90_000));
             t.claims.iter().for_each(|(ago, n)| history.add(at(now - ago * 60), *n));

@@ -136,6 +136,7 @@ fn rolling_never_removes_what_was_claimed() {
                     repo: r.clone(),
                     spec: &policy,
                     current: Some(&now_current),
+                    canary: None,
                     members: seen.iter().collect(),
                     unhealthy: seen
                         .iter()

@@ -7,7 +7,7 @@ use domain::{
     SandboxState,
 };
 use pool::{
-    Action, Demand, Habits, History, Lead, PoolInput, PoolPlan, RepoInput, RetireReason, Usage, plan,
+    Action, Canary, Demand, Habits, History, Lead, PoolInput, PoolPlan, RepoInput, RetireReason, Usage, plan,
 };
 
 use crate::make::{SIZE, at, image, member, order, repo};
@@ -33,6 +33,8 @@ pub struct Repo {
     pub habits: Habits,
     pub order: Option<PoolOrder>,
     pub current: Option<ImageRecord>,
+    /// With its share.
+    pub canary: Option<(ImageRecord, f64)>,
     pub warmups: u32,
     pub backoff_until: Option<i64>,
     pub unhealthy: HashSet<SandboxId>,
@@ -50,6 +52,7 @@ impl World {
             let name = repo(&format!("acme/r{i}"));
             Repo {
                 current: Some(image(&name, 1)),
+                canary: None,
                 name,
                 policy: policy.clone(),
                 size: SIZE,
@@ -113,6 +116,7 @@ impl World {
                     },
                     order: r.order.as_ref(),
                     current: r.current.as_ref(),
+                    canary: r.canary.as_ref().map(|(image, share)| Canary { image, share: *share }),
                     members: self.rows.values().filter(|m| m.repo == r.name).collect(),
                     unhealthy: r.unhealthy.clone(),
                     reserved: r.warmups,

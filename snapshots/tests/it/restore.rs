@@ -25,6 +25,8 @@ fn image(n: u64, state: ImageState) -> ImageRecord {
         verified_at: at(0),
         pinned: false,
         shipped: None,
+        failures: Vec::new(),
+        went_well: 0,
     }
 }
 

@@ -104,6 +104,8 @@ pub fn image(n: u128, repo_n: u128, state: ImageState) -> ImageRecord {
         verified_at: at(n as i64),
         pinned: false,
         shipped: None,
+        failures: Vec::new(),
+        went_well: 0,
     }
 }
 

@@ -233,6 +233,8 @@ async fn put_images(state: &Path, specs: &[(RepoSpec, CommitId)]) -> Result<()> 
             verified_at: clock.now(),
             pinned: false,
             shipped: None,
+            failures: Vec::new(),
+            went_well: 0,
         };
         store.commit(Tx::new().image(&image)).await?;
     }

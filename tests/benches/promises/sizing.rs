@@ -41,6 +41,7 @@ pub fn plan_1000_repos(report: &mut Report) -> Result<()> {
                 },
                 order: None,
                 current: Some(image),
+                canary: None,
                 members: members.iter().collect(),
                 unhealthy: HashSet::new(),
                 reserved: 0,
@@ -106,6 +107,8 @@ fn image(n: u128) -> Result<ImageRecord> {
         verified_at: monday(),
         pinned: false,
         shipped: None,
+        failures: Vec::new(),
+        went_well: 0,
     })
 }
 

@@ -74,6 +74,7 @@ pub fn spec(name: &str, url: String) -> Result<RepoSpec> {
                 include: ["git", "ca-certificates", "python3", "python3-venv"].map(String::from).to_vec(),
             })
         },
+        rollout: domain::RolloutPolicy::default(),
         pool: PoolPolicy { min: 0, max: 1, member_max_age: HOUR * 4, ..PoolPolicy::default() },
         session: SessionPolicy {
             timeout: HOUR * 4,
