@@ -608,6 +608,7 @@ pub struct ImageView {
     /// Where a registry has it: `repository@digest`.
     pub registry: Option<String>,
     /// Sandboxes in which it failed since it was promoted, the latest of them, oldest first.
+    #[serde(default)]
     pub failures: Vec<ImageFailureView>,
     /// Sessions that began well on it while it was a canary.
     pub went_well: u32,
