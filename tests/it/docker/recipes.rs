@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use orchestrator::api::types::{BuildView, List};
+use orchestrator::api::types::{BuildView, ImageView, List};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -143,12 +143,23 @@ fn secret() -> Repo {
     })
 }
 
+/// What its image takes over from the tree decides whether its sessions can be prepared.
+fn fragile() -> Repo {
+    let image = json!({
+        "update": ["cp flags /opt/flags"],
+        "prepare": ["! grep broken /opt/flags"],
+        "demote_after": 2,
+    });
+    project("fix/fragile", &[("flags", "well\n")], image)
+}
+
 fn repos() -> Vec<Repo> {
     vec![
         served(),
         compiled(),
         secret(),
         project("fix/mended", &[("install.sh", "exit 7\n")], json!({"setup": ["echo begun; sh install.sh"]})),
+        fragile(),
         project("base/docker", &[], json!({"base": {"dockerfile": "docker/dev.Dockerfile"}})),
         project(
             "base/devcontainer",
@@ -345,6 +356,37 @@ fn a_broken_setup_is_mended_by_the_next_push() {
         assert_eq!(session.image, Some(image.id));
         assert_eq!(api.must(&session.id, "cat /opt/well").await, "well\n");
         api.discard(&session.id).await;
+    });
+}
+
+/// F22: an image that passes its check, and in which sessions can't be prepared, is current until the second of them
+/// says so; then the one before it is.
+#[test]
+fn f22_an_image_that_fails_in_sessions_is_demoted() {
+    on_docker_within(PATIENT, async {
+        const REPO: &str = "fix/fragile";
+        let world = shared().await;
+        let api = world.api();
+        built(&api, REPO).await;
+        let good = api.repo(REPO).await.image.expect("an image").id;
+        world.land(REPO, "flags", "broken\n");
+        let (build, _) = landed(world, REPO).await;
+        let bad = build.image.expect("an image");
+        for current in [&bad, &good] {
+            let session = api.session(REPO).await;
+            assert_eq!(session.image.as_ref(), Some(&bad));
+            api.synced(&session.id).await;
+            let trouble = api.read(&session.id).await.trouble.expect("it was not prepared");
+            assert!(trouble.contains("grep broken") && trouble.contains("exited with 1"), "{trouble}");
+            assert_eq!(&api.repo(REPO).await.image.expect("an image").id, current);
+            api.discard(&session.id).await;
+        }
+        let image: ImageView = api.client.get(&format!("/v1/images/{bad}")).await.expect("an image");
+        assert_eq!((image.state.as_str(), image.failures.len()), ("demoted", 2));
+        let id = cold_session(&api, REPO).await;
+        assert_eq!(api.read(&id).await.trouble, None);
+        assert_eq!(api.must(&id, "cat /opt/flags flags").await, "well\nbroken\n", "its tree is at the tip");
+        api.discard(&id).await;
     });
 }
 
