@@ -11,8 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use domain::ports::{
-    Backend, BuildImage, CaptureSpec, Captured, EngineEvent, EngineInfo, ObservedCapture, ObservedSandbox,
-    Progress, StartSandbox,
+    Backend, BuildImage, CaptureSpec, Captured, ContentFilter, EngineEvent, EngineInfo, ObservedCapture,
+    ObservedSandbox, Progress, StartSandbox, TreeStream,
 };
 use domain::{Digest, Error, Result, SandboxId};
 use futures_util::stream::BoxStream;
@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) network: OwnNetwork,
     /// A turn for each container that is being ended; see [`ENDS_AT_ONCE`].
     ends: Semaphore,
+    /// One turn: for the one container that an image is read through.
+    pub(crate) reading: Arc<Semaphore>,
     /// Set when a daemon has said which API it speaks; cleared when it says that it no longer does.
     client: RwLock<Option<Docker>>,
 }
@@ -77,6 +79,7 @@ impl DockerBackend {
             run_dir,
             network,
             ends: Semaphore::new(ENDS_AT_ONCE),
+            reading: Arc::new(Semaphore::new(1)),
             client: RwLock::new(None),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -299,6 +302,11 @@ impl Backend for DockerBackend {
     async fn list_captures(&self) -> Result<Vec<ObservedCapture>> {
         let what = || "list images".to_owned();
         self.call("list_captures", self.deadlines().query, what, self.shared.list_captures()).await
+    }
+
+    async fn read_tree(&self, digest: &Digest, content: ContentFilter) -> Result<TreeStream> {
+        // It has its deadlines inside: what is read goes on after the answer.
+        self.shared.read_tree(digest, content).await
     }
 
     async fn remove_capture(&self, digest: &Digest) -> Result<()> {

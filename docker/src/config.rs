@@ -41,6 +41,8 @@ pub struct Deadlines {
     pub pull: Duration,
     /// Building a Dockerfile.
     pub build: Duration,
+    /// Reading all files of an image.
+    pub read: Duration,
 }
 
 impl Default for Deadlines {
@@ -53,6 +55,7 @@ impl Default for Deadlines {
             import: Duration::from_secs(600),
             pull: Duration::from_secs(1800),
             build: Duration::from_secs(1800),
+            read: Duration::from_secs(600),
         }
     }
 }

@@ -18,6 +18,7 @@ mod registry;
 pub mod rootfs;
 mod run_dir;
 mod sandbox;
+mod tree;
 
 pub use backend::DockerBackend;
 pub use config::{Credential, DEFAULT_REGISTRY, Deadlines, DockerConfig, OnCall};

@@ -92,6 +92,15 @@ impl Marker {
         self.verify(labels, &capture_subject(kind, &name)).then_some((kind, name))
     }
 
+    /// Of the container that images are read through.
+    pub(crate) fn reader_labels(&self, name: &str) -> Labels {
+        self.labels(&format!("reader {name}"), [])
+    }
+
+    pub(crate) fn is_reader(&self, name: &str, labels: &Labels) -> bool {
+        self.verify(labels, &format!("reader {name}"))
+    }
+
     pub(crate) fn network_labels(&self, name: &str) -> Labels {
         self.labels(&format!("network {name}"), [])
     }

@@ -324,7 +324,7 @@ impl Shared {
     }
 
     /// Ends and removes a container and its volumes, and returns when it is gone.
-    async fn remove_container(&self, engine_id: &str) -> Result<()> {
+    pub(crate) async fn remove_container(&self, engine_id: &str) -> Result<()> {
         let docker = self.docker().await?;
         let what = || format!("remove container {}", engine_id.get(..12).unwrap_or(engine_id));
         let options = || RemoveContainerOptions { force: true, v: true, ..Default::default() };
@@ -373,6 +373,7 @@ impl Shared {
             ListContainersOptions { all: true, filters: Some(self.marker.filter()), ..Default::default() };
         let docker = self.docker().await?;
         let all = docker.list_containers(Some(options)).await.map_err(|e| self.fail("list containers", e))?;
+        self.drop_left_reader(&all).await;
         Ok(all.into_iter().filter_map(|c| self.observe(c)).collect())
     }
 

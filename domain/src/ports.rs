@@ -119,6 +119,29 @@ pub struct ObservedCapture {
     pub size: u64,
 }
 
+/// One file of an image, or what stands in a file's place: a link, a pipe, a device. Directories are not told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeEntry {
+    /// From the root, with its `/`. Bytes, because names need not be text.
+    pub path: Vec<u8>,
+    /// Bytes of content.
+    pub size: u64,
+    /// Equal where kind, mode, owner, link target, extended attributes and content are. Times don't count.
+    pub print: [u8; 16],
+    /// The content, where it was asked for and is not longer than [`TreeEntry::MAX_CONTENT`].
+    pub content: Option<Bytes>,
+}
+
+impl TreeEntry {
+    pub const MAX_CONTENT: u64 = 16 << 20;
+}
+
+/// Says by the path of which files the content is wanted.
+pub type ContentFilter = fn(&[u8]) -> bool;
+
+/// The files of an image as they pass by. Dropping it ends the reading.
+pub type TreeStream = BoxStream<'static, Result<TreeEntry>>;
+
 /// Something happened to a sandbox, in the engine's words. A hint to look, never the truth itself (F45).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineEvent {
@@ -186,6 +209,10 @@ pub trait Backend: Send + Sync + Debug {
     async fn has(&self, digest: &Digest) -> Result<bool>;
 
     async fn list_captures(&self) -> Result<Vec<ObservedCapture>>;
+
+    /// Reads every file of an image once, without running anything of it; one image at a time. `content` says by the
+    /// path of which files more than the print is wanted. `NotFound` where the engine does not have the image.
+    async fn read_tree(&self, digest: &Digest, content: ContentFilter) -> Result<TreeStream>;
 
     /// Removes a capture. `Conflict` while something still stands on it.
     async fn remove_capture(&self, digest: &Digest) -> Result<()>;
@@ -264,6 +291,17 @@ pub trait AgentLink: Send + Sync + Debug {
 /// Says of a path whether it is wanted.
 pub type PathFilter = Box<dyn Fn(&str) -> bool + Send>;
 
+/// A commit in a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitLine {
+    pub id: CommitId,
+    /// The first line of its message, cut where it is long.
+    pub subject: String,
+    /// The name of its author.
+    pub author: String,
+    pub committed_at: Timestamp,
+}
+
 /// Hotbed's own bare mirrors of the upstream repositories.
 #[async_trait]
 pub trait Mirrors: Send + Sync + Debug {
@@ -300,6 +338,15 @@ pub trait Mirrors: Send + Sync + Debug {
 
     /// Commits that `to` has and `from` has not; `None` where either is unknown or they are unrelated.
     async fn distance(&self, repo: &RepoName, from: &CommitId, to: &CommitId) -> Result<Option<u32>>;
+
+    /// The newest of those commits, `limit` at most, newest first; none where `distance` does not know how many.
+    async fn log(
+        &self,
+        repo: &RepoName,
+        from: &CommitId,
+        to: &CommitId,
+        limit: usize,
+    ) -> Result<Vec<CommitLine>>;
 }
 
 /// A user's own authority at the forge, zeroed when the last clone goes. The local forge needs none.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::ports::PathFilter;
+use domain::ports::{CommitLine, PathFilter};
 use domain::{Branch, CommitId, Error, RepoName, Result, SessionId, TreePath};
 use tokio::time::Instant;
 
@@ -527,6 +527,21 @@ impl domain::ports::Mirrors for MirrorSet {
         mirror
             .objects
             .ask(format!("count commits of {repo}"), move |r| objects::distance(r, &from, &to))
+            .await
+    }
+
+    async fn log(
+        &self,
+        repo: &RepoName,
+        from: &CommitId,
+        to: &CommitId,
+        limit: usize,
+    ) -> Result<Vec<CommitLine>> {
+        let mirror = self.made(repo).await?;
+        let (from, to) = (from.clone(), to.clone());
+        mirror
+            .objects
+            .ask(format!("list commits of {repo}"), move |r| objects::log(r, &from, &to, limit))
             .await
     }
 }

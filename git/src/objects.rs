@@ -6,14 +6,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use domain::ports::CommitLine;
 use domain::{Branch, CommitId, Error, Result};
 use git2::{ErrorCode, Oid, Repository};
+use jiff::Timestamp;
 
 /// Handles that are kept open when nobody uses them.
 const IDLE: usize = 4;
 /// Where fetched branches lie before they are published under `refs/heads`; never shown to clients.
 pub(crate) const FETCHED: &str = "refs/hotbed/upstream/";
 pub(crate) const HEADS: &str = "refs/heads/";
+/// Characters of a commit's first line, and of its author's name, that a log shows.
+const MAX_SUBJECT: usize = 200;
 
 /// How a branch got from one commit to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +136,38 @@ pub(crate) fn distance(
     }
     let (ahead, _) = repository.graph_ahead_behind(to, from)?;
     Ok(Some(u32::try_from(ahead).unwrap_or(u32::MAX)))
+}
+
+/// Commits that `to` has and `from` has not, newest first; none where [`distance`] knows no number.
+pub(crate) fn log(
+    repository: &Repository,
+    from: &CommitId,
+    to: &CommitId,
+    limit: usize,
+) -> Result<Vec<CommitLine>, git2::Error> {
+    if distance(repository, from, to)?.unwrap_or(0) == 0 {
+        return Ok(Vec::new());
+    }
+    let (Some(from), Some(to)) = (known(repository, from)?, known(repository, to)?) else {
+        return Ok(Vec::new());
+    };
+    let mut walk = repository.revwalk()?;
+    walk.set_sorting(git2::Sort::TOPOLOGICAL | git2::Sort::TIME)?;
+    walk.push(to)?;
+    walk.hide(from)?;
+    walk.take(limit).map(|oid| line(&repository.find_commit(oid?)?)).collect()
+}
+
+fn line(commit: &git2::Commit<'_>) -> Result<CommitLine, git2::Error> {
+    let message = String::from_utf8_lossy(commit.message_bytes());
+    let subject = message.lines().next().unwrap_or_default().trim_end();
+    let author = commit.author();
+    Ok(CommitLine {
+        id: commit_id(commit.id())?,
+        subject: subject.chars().take(MAX_SUBJECT).collect(),
+        author: String::from_utf8_lossy(author.name_bytes()).chars().take(MAX_SUBJECT).collect(),
+        committed_at: Timestamp::from_second(commit.time().seconds()).unwrap_or(Timestamp::UNIX_EPOCH),
+    })
 }
 
 /// `None` when the new commit is not here.

@@ -8,11 +8,13 @@
 
 mod command;
 mod decide;
+mod difference;
 pub mod dockerfile;
 mod fingerprint;
 mod job;
 mod live;
 mod note;
+mod packages;
 mod promote;
 mod queue;
 mod recipe;
@@ -24,10 +26,14 @@ mod steps;
 mod trust;
 
 pub use decide::{Decision, FullReason, MAX_CHAIN, decide, is_too_old};
+pub use difference::{
+    Change, Comparison, Difference, FileChange, Inventory, PackageChange, Tally, tells_packages,
+};
 pub use fingerprint::fingerprint;
 pub use job::{BuildFailure, BuildJob, BuildLog, BuildOutcome, Built, Limits, Workshop};
 pub use live::{bring_up, due_updates, prepare, service_ids, update_tree};
 pub use note::{read_note, write_note};
+pub use packages::PackageKind;
 pub use promote::{before_current, collect, pin, promote, roll_back, verified};
 pub use queue::{Waiting, head_start, next};
 pub use recipe::CommitRecipe;

@@ -74,6 +74,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(images::list))
         .routes(routes!(images::read))
         .routes(routes!(images::promote))
+        .routes(routes!(images::diff))
         .routes(routes!(images::roll_back))
         .routes(routes!(images::pin, images::unpin))
         .routes(routes!(images::collectable))

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::builds::{self, Builds};
 use crate::captures::Captures;
 use crate::demand::{Demands, LoadedDemand};
+use crate::differences::Differences;
 use crate::endpoint::Endpoint;
 use crate::fleet::{Fleet, Gatekeeper};
 use crate::freshness::{self, Freshness};
@@ -114,6 +115,7 @@ pub struct App {
     pub captures: Arc<Captures>,
     pub images: Arc<Images>,
     pub rollout: Arc<Rollout>,
+    pub differences: Arc<Differences>,
     pub shipping: Arc<Shipping>,
     pub pulls: Arc<Pulls>,
     pub repos: Arc<Repos>,
@@ -265,6 +267,8 @@ impl App {
             clock.clone(),
             metrics.clone(),
         );
+        let differences =
+            Differences::new(images.clone(), repos.clone(), port.clone(), fleet.backend().clone());
         let ledger = Arc::new(StoreLedger(store.clone()));
         let forge: Arc<dyn Forge> =
             Arc::new(LocalForge::new(port.clone(), ledger, clock.clone(), options.base_url));
@@ -296,6 +300,7 @@ impl App {
             captures,
             images,
             rollout,
+            differences,
             shipping,
             pulls,
             repos,

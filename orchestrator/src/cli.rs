@@ -1,6 +1,7 @@
 //! The command line. `serve` and `demo` are the server; everything else is a client of its API.
 
 mod build;
+mod difference;
 mod doctor;
 mod image;
 mod output;

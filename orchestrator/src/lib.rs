@@ -12,6 +12,7 @@ pub mod cli;
 pub mod client;
 pub mod demand;
 pub mod demo;
+pub mod differences;
 pub mod endpoint;
 pub mod fleet;
 pub mod freshness;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use domain::ports::TreeEntry;
+use domain::testing::Fault;
 use domain::{Clock, ImageState, RepoName};
 use serde_json::json;
 
@@ -71,6 +73,81 @@ fn f24_a_roll_back_holds_until_it_is_unpinned() {
         collect().await;
         assert!(!w.app().repos.images(&repo).iter().any(|i| i.id == first.id));
         w.get(&format!("/v1/images/{}", first.id)).await.expect(404);
+    });
+}
+
+fn file(path: &str, content: &str) -> TreeEntry {
+    let mut print = [0; 16];
+    content.bytes().enumerate().for_each(|(i, b)| print[i % 16] ^= b);
+    let (path, size) = (path.into(), content.len() as u64);
+    TreeEntry { path, size, print, content: Some(content.to_owned().into()) }
+}
+
+/// What changed between two images, in either direction, and since the one before.
+#[test]
+fn images_are_compared() {
+    World::with(Setup::pool(0), async |w| {
+        let repo = w.specs[0].name.clone();
+        let first = current(w, &repo);
+        let alone = w.get(&format!("/v1/images/{}/diff", first.id)).await.expect(409);
+        assert!(alone.text().contains("no older image"), "{}", alone.text());
+        w.commit("one change");
+        w.commit("another change");
+        w.build(&repo).await;
+        let second = current(w, &repo);
+        let dpkg = |version: &str| {
+            let list = format!("Package: git\nStatus: install ok installed\nVersion: {version}\n");
+            file("/var/lib/dpkg/status", &list)
+        };
+        w.backend.put_tree(&first.digest, vec![dpkg("1"), file("/a", "a"), file("/gone", "gone")]);
+        w.backend.put_tree(&second.digest, vec![dpkg("2"), file("/a", "b"), file("/new", "new file")]);
+
+        let path = format!("/v1/images/{}/diff", second.id);
+        let found = w.get(&path).await.expect(200).json();
+        assert_eq!(found["from"]["id"], first.id.to_string());
+        assert_eq!(found["to"]["id"], second.id.to_string());
+        assert_eq!((&found["commits"]["count"], &found["commits_gone"]["count"]), (&json!(2), &json!(0)));
+        let subjects: Vec<_> =
+            found["commits"]["newest"].as_array().expect("commits").iter().map(|c| &c["subject"]).collect();
+        assert_eq!(subjects, ["another change", "one change"]);
+        assert_eq!(found["packages"]["known"], json!(["dpkg"]));
+        let git = json!([{"kind": "dpkg", "name": "git", "before": ["1"], "after": ["2"]}]);
+        assert_eq!(found["packages"]["changes"], git);
+        let files = &found["files"];
+        assert_eq!(files["added"], json!({"files": 1, "bytes": 8}));
+        assert_eq!(files["changed"]["files"], 2, "the list of packages is a file, too");
+        assert_eq!(files["removed"], json!({"files": 1, "bytes": 4}));
+        let named: Vec<_> = files["largest"].as_array().expect("files").iter().map(|f| &f["path"]).collect();
+        assert_eq!(named, ["/var/lib/dpkg/status", "/new", "/gone", "/a"]);
+
+        let back = w
+            .get(&format!("/v1/images/{}/diff?with={}&files=1", first.id, second.id))
+            .await
+            .expect(200)
+            .json();
+        assert_eq!((&back["commits"]["count"], &back["commits_gone"]["count"]), (&json!(0), &json!(2)));
+        assert_eq!(back["files"]["removed"], json!({"files": 1, "bytes": 8}));
+        assert_eq!(back["files"]["largest"].as_array().map(Vec::len), Some(1));
+
+        for (query, field) in [("?with=img_nonsense", "with"), ("?files=5001", "files")] {
+            let refused = w.get(&format!("{path}{query}")).await.expect(422);
+            assert!(refused.text().contains(field), "{}", refused.text());
+        }
+        // One at a time; a reading that does not end is given up with its caller.
+        w.backend.fault("read_tree", Fault::Hang);
+        let first_call = w.get(&path);
+        let second_call = async {
+            w.wait_for("the first reading", || w.backend.calls("read_tree") == 5).await;
+            w.get(&path).await.expect(503)
+        };
+        tokio::select! {
+            _ = first_call => panic!("it hangs"),
+            busy = second_call => assert!(busy.text().contains("being compared"), "{}", busy.text()),
+        }
+        w.wait("the next is compared", async || (w.get(&path).await.status == 200).then_some(())).await;
+        domain::ports::Backend::remove_capture(&*w.backend, &first.digest).await.expect("removed");
+        let lost = w.get(&path).await.expect(409);
+        assert!(lost.text().contains("no longer has it"), "{}", lost.text());
     });
 }
 

@@ -29,6 +29,7 @@ async fn a_silent_daemon_is_a_timeout_and_holds_up_nobody_else() {
             import: soon,
             pull: soon,
             build: soon,
+            read: soon,
         };
     });
     let wanted = world.wanted(&base);

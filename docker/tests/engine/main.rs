@@ -5,4 +5,5 @@ mod faults;
 mod hardening;
 mod lifecycle;
 mod proxy;
+mod trees;
 mod world;

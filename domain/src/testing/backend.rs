@@ -11,8 +11,8 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::{Semaphore, broadcast};
 
 use crate::ports::{
-    Backend, BuildImage, CaptureKind, CaptureSpec, Captured, EngineEvent, EngineInfo, ObservedCapture,
-    ObservedPhase, ObservedSandbox, Progress, StartSandbox,
+    Backend, BuildImage, CaptureKind, CaptureSpec, Captured, ContentFilter, EngineEvent, EngineInfo,
+    ObservedCapture, ObservedPhase, ObservedSandbox, Progress, StartSandbox, TreeEntry, TreeStream,
 };
 use crate::{Digest, Error, ErrorKind, RepoName, Result, SandboxId};
 
@@ -45,6 +45,8 @@ type OnCall = Box<dyn Fn(&'static str, Duration, Option<ErrorKind>) + Send + Syn
 struct State {
     sandboxes: BTreeMap<SandboxId, ObservedSandbox>,
     captures: BTreeMap<Digest, ObservedCapture>,
+    /// The files of captures, where a test says which.
+    trees: HashMap<Digest, Vec<TreeEntry>>,
     faults: HashMap<&'static str, Vec<Fault>>,
     /// How long calls of a verb take before they do their work.
     slow: HashMap<&'static str, Duration>,
@@ -218,6 +220,11 @@ impl FakeBackend {
     /// A capture that exists without anybody having made it here.
     pub fn add_capture(&self, capture: ObservedCapture) {
         self.state().captures.insert(capture.digest.clone(), capture);
+    }
+
+    /// What `read_tree` finds in a capture; nothing unless said here.
+    pub fn put_tree(&self, digest: &Digest, files: Vec<TreeEntry>) {
+        self.state().trees.insert(digest.clone(), files);
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -402,6 +409,22 @@ impl Backend for FakeBackend {
         let after = self.enter("list_captures").await?;
         let list = self.state().captures.values().cloned().collect();
         leave(after, "list_captures", list).await
+    }
+
+    async fn read_tree(&self, digest: &Digest, content: ContentFilter) -> Result<TreeStream> {
+        let after = self.enter("read_tree").await?;
+        let files = {
+            let state = self.state();
+            if !state.captures.contains_key(digest) {
+                return Err(Error::not_found(format!("no capture {digest}")));
+            }
+            state.trees.get(digest).cloned().unwrap_or_default()
+        };
+        let asked = move |mut file: TreeEntry| {
+            file.content = file.content.filter(|_| content(&file.path));
+            Ok(file)
+        };
+        leave(after, "read_tree", stream::iter(files).map(asked).boxed()).await
     }
 
     async fn remove_capture(&self, digest: &Digest) -> Result<()> {

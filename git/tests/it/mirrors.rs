@@ -164,6 +164,20 @@ async fn distances_count_commits() {
     assert_eq!(distance(&alone, &new).await, None);
     assert_eq!(distance(&"b".repeat(40).parse().unwrap(), &new).await, None);
     assert_eq!(distance(&"b".repeat(64).parse().unwrap(), &new).await, None);
+
+    let log = async |a: &CommitId, b: &CommitId, limit| {
+        let lines = w.mirrors.log(&repo(), a, b, limit).await.unwrap();
+        lines.into_iter().map(|line| line.id).collect::<Vec<_>>()
+    };
+    let newest = log(&old, &new, 10).await;
+    assert_eq!((newest.len(), newest.first()), (2, Some(&new)));
+    assert_eq!(log(&old, &new, 1).await, [new.clone()]);
+    assert_eq!(log(&new, &side, 10).await, [side.clone()]);
+    assert_eq!(log(&new, &old, 10).await, []);
+    assert_eq!(log(&alone, &new, 10).await, []);
+    let line = w.mirrors.log(&repo(), &old, &side, 1).await.unwrap().remove(0);
+    assert_eq!(line.subject, "change s");
+    assert!(!line.author.is_empty() && line.committed_at.as_second() > 0, "{line:?}");
 }
 
 /// Upstream accepts and never answers: one clear error within the deadline, and no process left.

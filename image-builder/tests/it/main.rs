@@ -1,6 +1,7 @@
 //! Tests of the image builder, at its public boundary.
 
 mod decide;
+mod difference;
 mod live;
 mod make;
 mod promote;

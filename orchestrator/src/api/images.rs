@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use domain::RepoName;
+use domain::{Error, RepoName};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::sessions::page;
-use super::types::{ImageView, List, RemovalView};
+use super::types::{ImageDiffView, ImageView, List, RemovalView};
 use super::{ApiResult, Hotbed, detached, parse};
+use crate::differences::{FILES, MOST_FILES};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +44,31 @@ pub async fn promote(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Js
     })
     .await?;
     Ok(Json((&image).into()))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct DiffQuery {
+    /// The image to compare it with, of the same repo; when not given, the one that it was built on or the one before it.
+    with: Option<String>,
+    /// How many changed files to list: 100 when not given, 5000 at most.
+    files: Option<usize>,
+}
+
+/// What changed from another image of the repo to this one. Both are read whole, which takes the engine seconds for each GiB.
+#[utoipa::path(get, path = "/v1/images/{id}/diff", tag = "images", params(DiffQuery), responses((status = 200, body = ImageDiffView)))]
+pub async fn diff(
+    State(app): Hotbed,
+    Path(id): Path<String>,
+    Query(q): Query<DiffQuery>,
+) -> ApiResult<Json<ImageDiffView>> {
+    let id = parse("id", &id)?;
+    let with = q.with.map(|with| parse("with", &with)).transpose()?;
+    let files = q.files.unwrap_or(FILES);
+    if files > MOST_FILES {
+        return Err(Error::invalid(format!("`files`: {files}: expected 0 to {MOST_FILES}")).into());
+    }
+    Ok(Json(app.differences.between(id, with, files).await?.into()))
 }
 
 /// Go back to the image before the current one, and pin it.

@@ -1,5 +1,6 @@
 //! What requests and answers look like. Kept apart from the records, so that a record can change without the API.
 
+mod difference;
 mod pool;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::difference::{
+    CommitView, CommitsView, FileChangeView, FilesView, ImageDiffView, PackageChangeView, PackagesView,
+    TallyView,
+};
 pub use self::pool::{
     Arrivals, ExpectedView, FloorView, GiveOrder, LessonView, MinuteView, OrderView, OrderWord, PoolTerms,
     PoolView,

@@ -7,8 +7,9 @@ use domain::{Error, Result};
 use serde_json::json;
 
 use super::Ctx;
+use super::difference;
 use super::output::{ago, bytes, short};
-use crate::api::types::{ImageView, List, RemovalView};
+use crate::api::types::{ImageDiffView, ImageView, List, RemovalView};
 
 #[derive(Subcommand)]
 pub enum ImageCommand {
@@ -16,6 +17,15 @@ pub enum ImageCommand {
     Ls { repo: Option<String> },
     /// Everything that is known of an image.
     Show { id: String },
+    /// What changed from one image to another: commits, packages, size, files.
+    Diff {
+        /// The image to begin at; where it is the only one, the image to end at: what changed since the one before it.
+        from: String,
+        to: Option<String>,
+        /// How many of the changed files to name, the largest first.
+        #[arg(long, default_value_t = 20)]
+        files: usize,
+    },
     /// Make an image that has passed its check current.
     Promote { id: String },
     /// Go back to the image before the current one, and pin it.
@@ -64,6 +74,19 @@ pub async fn run(ctx: &Ctx, command: ImageCommand) -> Result<ExitCode> {
             ctx.out.table(&["KIND", "ID", "REPO", "SIZE"], &list.items, |r| {
                 vec![r.kind.clone(), r.id.clone(), r.repo.clone(), r.size.map_or("-".into(), bytes)]
             })?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        ImageCommand::Diff { from, to, files } => {
+            let path = match to {
+                Some(to) => format!("/v1/images/{to}/diff?with={from}&files={files}"),
+                None => format!("/v1/images/{from}/diff?files={files}"),
+            };
+            let found: ImageDiffView = client.get(&path).await?;
+            if ctx.out.json {
+                ctx.out.print_json(&found)?;
+            } else {
+                print!("{}", difference::text(&found));
+            }
             return Ok(ExitCode::SUCCESS);
         }
         ImageCommand::Show { id } => client.get(&format!("/v1/images/{id}")).await?,

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use orchestrator::api::types::{BuildView, ImageView, List};
+use orchestrator::api::types::{BuildView, ImageDiffView, ImageView, List};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -283,6 +283,32 @@ fn a_python_project_and_its_two_kinds_of_build() {
             api.discard(&id).await;
             std::fs::write(world.path().join("unused"), "another value of it").expect("write");
         }
+        // What `image diff` says of the first image and the last, which share no layer but the base.
+        let images: List<ImageView> =
+            api.client.get(&format!("/v1/images?repo={REPO}")).await.expect("images");
+        let by_age = |i: &&ImageView| i.generation;
+        let [first, last] = [images.items.iter().min_by_key(by_age), images.items.iter().max_by_key(by_age)]
+            .map(|i| i.expect("an image").clone());
+        let path = format!("/v1/images/{}/diff?with={}&files=5000", last.id, first.id);
+        let found: ImageDiffView = api.client.get(&path).await.expect("a comparison");
+        assert_eq!(
+            (found.commits.count, found.commits_gone.count),
+            (Some(3), Some(0)),
+            "{:?}",
+            found.commits
+        );
+        let moved: Vec<_> = found.packages.changes.iter().map(|p| (&*p.kind, &*p.name, &*p.after)).collect();
+        assert_eq!(moved, [("pip", "iniconfig", &["2.1.0".to_owned()][..])]);
+        assert!(found.packages.known.iter().any(|k| k == "dpkg"), "{:?}", found.packages.known);
+        let change = |path: &str| {
+            let file = found.files.largest.iter().find(|f| f.path == path);
+            file.map(|f| f.change.as_str())
+        };
+        assert_eq!(change("/workspace/extra/new.py"), Some("added"));
+        assert_eq!(change("/workspace/requirements.lock"), Some("changed"));
+        assert_eq!(change("/workspace/README.md"), Some("removed"));
+        let all = found.files.added.files + found.files.changed.files + found.files.removed.files;
+        assert!(all < 1000, "most files are as they were: {:#?}", found.files);
         let [one, other] = &trees[..] else { panic!("{}", trees.len()) };
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
         let (one, other) = (lines(one), lines(other));
