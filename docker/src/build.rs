@@ -3,6 +3,7 @@
 //! One request of our own instead of bollard's: bollard takes BuildKit only with a session over gRPC, which is for
 //! secrets and credentials that a build here never gets, and brings a second HTTP stack.
 
+mod classic;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::backend::Shared;
 use crate::capture::{parse_digest, size};
 use crate::config::Host;
 use crate::reference::capture_tag;
+use classic::Steps;
 use trace::Trace;
 
 /// Bytes of the context that are read at once.
@@ -45,10 +47,13 @@ impl Shared {
     pub(crate) async fn build(&self, order: &BuildImage, progress: &Progress) -> Result<Captured> {
         let (repo, tag) = capture_tag(self.marker.short(), CaptureKind::Base, &order.name);
         let reference = format!("{repo}:{tag}");
-        match self.build_with(Builder::BuildKit, order, &reference, progress).await {
+        match self.build_with(Builder::BuildKit, order, &reference, progress, &mut Steps::default()).await {
             Err(e) if lacks_buildkit(&e) => {
                 progress("  the engine has no BuildKit: its classic builder is used");
-                self.build_with(Builder::Classic, order, &reference, progress).await?;
+                let mut steps = Steps::default();
+                let built = self.build_with(Builder::Classic, order, &reference, progress, &mut steps).await;
+                self.drop_steps(&steps).await;
+                built?;
             }
             built => built?,
         }
@@ -69,6 +74,7 @@ impl Shared {
         order: &BuildImage,
         reference: &str,
         progress: &Progress,
+        steps: &mut Steps,
     ) -> Result<()> {
         let what = || format!("build {}", order.dockerfile);
         let version = self.docker().await?.client_version();
@@ -104,7 +110,28 @@ impl Shared {
                 bollard::errors::Error::DockerResponseServerError { status_code: status.as_u16(), message };
             return Err(self.fail(what(), error));
         }
-        self.follow(response.into_body(), progress, &what()).await
+        self.follow(response.into_body(), progress, steps, &what()).await
+    }
+
+    /// Removes what the classic builder has made on its way and the image does not stand on: stages that were copied
+    /// from, and all of a build that failed.
+    async fn drop_steps(&self, steps: &Steps) {
+        for id in steps.made() {
+            // What has a name is somebody's, or what was to be made.
+            let unnamed = match self.image(id).await {
+                Ok(Some(image)) => image.repo_tags.unwrap_or_default().is_empty(),
+                Ok(None) => false,
+                Err(e) => {
+                    return tracing::warn!(error = e.chain(), "steps of a build may be left in the engine");
+                }
+            };
+            if unnamed
+                && let Err(e) = self.remove_with_parents(id).await
+                && e.kind() != ErrorKind::Conflict
+            {
+                tracing::warn!(error = e.chain(), "a step of a build is left in the engine");
+            }
+        }
     }
 
     async fn query(&self, builder: Builder, order: &BuildImage, reference: &str) -> Result<String> {
@@ -144,7 +171,13 @@ impl Shared {
     }
 
     /// Reads the answer to its end, line by line.
-    async fn follow(&self, mut body: Incoming, progress: &Progress, what: &str) -> Result<()> {
+    async fn follow(
+        &self,
+        mut body: Incoming,
+        progress: &Progress,
+        steps: &mut Steps,
+        what: &str,
+    ) -> Result<()> {
         let mut rest = BytesMut::new();
         let mut trace = Trace::default();
         while let Some(frame) = body.frame().await {
@@ -154,16 +187,23 @@ impl Shared {
             while let Some(end) = rest.iter().position(|b| *b == b'\n') {
                 let line = rest.split_to(end);
                 rest.advance(1);
-                self.take_line(&line, &mut trace, progress, what)?;
+                self.take_line(&line, &mut trace, steps, progress, what)?;
             }
             if rest.len() > MAX_LINE {
                 return Err(Error::permanent(format!("{what}: a line of the engine's answer has no end")));
             }
         }
-        self.take_line(&rest, &mut trace, progress, what)
+        self.take_line(&rest, &mut trace, steps, progress, what)
     }
 
-    fn take_line(&self, line: &[u8], trace: &mut Trace, progress: &Progress, what: &str) -> Result<()> {
+    fn take_line(
+        &self,
+        line: &[u8],
+        trace: &mut Trace,
+        steps: &mut Steps,
+        progress: &Progress,
+        what: &str,
+    ) -> Result<()> {
         let Ok(line) = serde_json::from_slice::<Value>(line) else { return Ok(()) };
         if let Some(message) = line["error"].as_str() {
             let error = bollard::errors::Error::DockerStreamError { error: message.to_owned() };
@@ -175,6 +215,7 @@ impl Shared {
             return Ok(());
         }
         if let Some(text) = line["stream"].as_str() {
+            steps.hear(text);
             for line in text.lines().filter(|l| !l.trim().is_empty()) {
                 progress(&format!("  {line}"));
             }

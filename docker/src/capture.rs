@@ -7,7 +7,7 @@ use bollard::models::{ContainerConfig, ContainerStateStatusEnum, ImageInspect};
 use bollard::query_parameters::{
     CommitContainerOptions, CreateImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions,
 };
-use domain::ports::{CaptureSpec, Captured, ObservedCapture};
+use domain::ports::{CaptureKind, CaptureSpec, Captured, ObservedCapture};
 use domain::{Digest, Error, Result, SandboxId};
 use futures_util::StreamExt;
 use tokio_util::io::ReaderStream;
@@ -205,7 +205,11 @@ impl Shared {
                 self.untag(&pushed).await?;
             }
         }
-        let removed = self.remove_by_id(digest).await;
+        // Below a base lie the steps of the classic builder, which have no name and no label.
+        let removed = match kind {
+            CaptureKind::Base => self.remove_with_parents(digest.as_str()).await,
+            CaptureKind::Image | CaptureKind::Snapshot => self.remove_by_id(digest).await,
+        };
         if removed.is_err() {
             for other in &others {
                 if let Err(e) = self.tag(digest, other).await {
@@ -239,10 +243,19 @@ impl Shared {
 
     /// Not its parents with it: what is to go is named.
     async fn remove_by_id(&self, digest: &Digest) -> Result<()> {
+        self.remove(digest.as_str(), false).await
+    }
+
+    /// With those of its parents that have no name and carry nothing else.
+    pub(crate) async fn remove_with_parents(&self, id: &str) -> Result<()> {
+        self.remove(id, true).await
+    }
+
+    async fn remove(&self, id: &str, parents: bool) -> Result<()> {
         let docker = self.docker().await?;
-        let options = RemoveImageOptions { force: false, noprune: true, platforms: None };
-        match docker.remove_image(digest.as_str(), Some(options), None).await {
-            Err(e) if !error::is_status(&e, 404) => Err(self.fail(format!("remove image {digest}"), e)),
+        let options = RemoveImageOptions { force: false, noprune: !parents, platforms: None };
+        match docker.remove_image(id, Some(options), None).await {
+            Err(e) if !error::is_status(&e, 404) => Err(self.fail(format!("remove image {id}"), e)),
             _ => Ok(()),
         }
     }

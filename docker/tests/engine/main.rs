@@ -1,5 +1,6 @@
 //! The engine adapter against a real daemon. Nothing is skipped: without a daemon these tests fail and say so.
 
+mod builds;
 mod captures;
 mod faults;
 mod hardening;

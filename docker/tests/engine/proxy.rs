@@ -68,7 +68,13 @@ async fn serve(mut client: UnixStream, daemon: String, rule: Arc<impl Fn(&str) -
                 "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
                 body.len()
             );
-            client.write_all(answer.as_bytes()).await
+            async {
+                client.write_all(answer.as_bytes()).await?;
+                client.shutdown().await?;
+                // As a daemon does: who still sends is heard out, or the answer would be lost with the connection.
+                tokio::io::copy(&mut client, &mut tokio::io::sink()).await.map(drop)
+            }
+            .await
         }
         Rule::DoAndBreak(request) => {
             let mut up = UnixStream::connect(&daemon).await.unwrap();

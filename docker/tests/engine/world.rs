@@ -24,9 +24,16 @@ pub const TOKEN: &str = "tok-must-not-leak-5d1c";
 const AGENT: &str = r#"
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <unistd.h>
-int main(void) {
+int main(int argc, char **argv) {
     char byte;
+    if (argc > 1) {
+        /* A step of a Dockerfile: it says its word and leaves a file; `fail` fails. */
+        printf("said %s\n", argv[1]);
+        if (argv[1][0] == 'f') return 3;
+        return open("/ran", O_WRONLY | O_CREAT, 0644) < 0;
+    }
     int boot = open("/run/hotbed/self/boot.json", O_RDONLY);
     int ok = boot >= 0 && read(boot, &byte, 1) == 1 && byte == '{';
     int out = open("/was-here", O_WRONLY | O_CREAT | O_TRUNC, 0644);
@@ -37,7 +44,7 @@ int main(void) {
 "#;
 
 /// Compiled once for all tests of this process.
-fn agent() -> &'static Path {
+pub fn agent() -> &'static Path {
     static AGENT_PATH: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = AGENT_PATH.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
