@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use config::BuildSettings;
 use domain::testing::Fault;
-use domain::{BuildRecord, BuildState, Phase, RepoName, SecretSource, Trigger};
+use domain::{BuildRecord, BuildState, ErrorKind, Phase, RepoName, SecretSource, Trigger};
 use serde_json::json;
 
 use crate::world::{Crash, Setup, World, ada, id, main, spec};
@@ -346,5 +346,47 @@ fn five_hundred_repos_due_at_once() {
             assert!(w.app().builds.is_idle(&spec.name), "{} is looked at twice", spec.name);
         }
         assert!(w.app().builds.most_at_once() <= AT_ONCE as usize, "more than the host may run");
+    });
+}
+
+/// F41: the disk is full, at whatever step that writes. Each try is a build that failed and says at what; they come ever
+/// more seldom; nothing of them is left, and the image that there is stays. Once there is room, the next one succeeds.
+#[test]
+fn f41_a_full_disk_at_any_step_leaves_the_current_image() {
+    World::with(Setup::pool(0).manual_clock(), async |w| {
+        w.expect_log("build failed");
+        w.expect_log("could not start a sandbox");
+        w.settled().await;
+        let repo = w.specs[0].name.clone();
+        for (n, verb) in ["start", "capture"].into_iter().enumerate() {
+            let image = w.app().repos.current_image(&repo).expect("an image");
+            let (before, captures) = (w.builds_of(&repo).await.len(), w.backend.captures().len());
+            w.commit(&format!("change {n}"));
+            for _ in 0..100 {
+                w.backend.fault(verb, Fault::Fail(ErrorKind::Exhausted));
+            }
+            // Two hours, looked at every minute.
+            for _ in 0..120 {
+                w.clock.advance(Duration::from_secs(60));
+                w.tick().await;
+                w.builds_idle(SHORT).await;
+            }
+            let builds = w.builds_of(&repo).await;
+            let tries = builds.len() - before;
+            assert!((3..=10).contains(&tries), "{tries} tries in two hours");
+            for build in &builds[..tries] {
+                assert_eq!(build.state, BuildState::Failed);
+                let error = build.error.as_deref().unwrap_or_default();
+                assert!(error.contains(verb), "{error}");
+            }
+            assert_eq!(w.app().repos.current_image(&repo).map(|i| i.id), Some(image.id));
+            assert_eq!(w.backend.captures().len(), captures, "a capture of a failed build");
+            w.backend.clear_faults();
+            w.clock.advance(NEXT_TICK);
+            w.tick().await;
+            w.builds_idle(SHORT).await;
+            let now = w.app().repos.current_image(&repo).expect("an image");
+            assert_eq!(now.generation, image.generation + 1, "{:?}", w.builds_of(&repo).await[0]);
+        }
     });
 }

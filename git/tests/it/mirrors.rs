@@ -171,8 +171,8 @@ async fn distances_count_commits() {
     };
     let newest = log(&old, &new, 10).await;
     assert_eq!((newest.len(), newest.first()), (2, Some(&new)));
-    assert_eq!(log(&old, &new, 1).await, [new.clone()]);
-    assert_eq!(log(&new, &side, 10).await, [side.clone()]);
+    assert_eq!(log(&old, &new, 1).await, vec![new.clone()]);
+    assert_eq!(log(&new, &side, 10).await, vec![side.clone()]);
     assert_eq!(log(&new, &old, 10).await, []);
     assert_eq!(log(&alone, &new, 10).await, []);
     let line = w.mirrors.log(&repo(), &old, &side, 1).await.unwrap().remove(0);

@@ -162,8 +162,7 @@ pub async fn start(dir: &Path, stock: &Stock) -> Result<Arc<App>> {
 
     let backend = Arc::new(FakeBackend::default());
     // What has a row and is not in the engine is taken for lost.
-    let (kind, digest) = (CaptureKind::Image, image_digest()?);
-    backend.add_capture(ObservedCapture { digest, kind, name: "bench".into(), size: 1 });
+    put_capture(&backend)?;
     let agents: Arc<std::sync::Mutex<(Weak<App>, Vec<domain::SandboxId>)>> = Arc::default();
     let heads: std::collections::BTreeMap<_, _> =
         specs.iter().map(|(s, c)| (s.name.clone(), c.clone())).collect();
@@ -212,12 +211,19 @@ pub async fn start(dir: &Path, stock: &Stock) -> Result<Arc<App>> {
     Ok(app)
 }
 
-/// A current image for each repo, as if it had been built.
 fn image_digest() -> Result<Digest> {
     format!("sha256:{:064x}", 1).parse().map_err(|e| Error::permanent("a digest").caused_by(e))
 }
 
-async fn put_images(state: &Path, specs: &[(RepoSpec, CommitId)]) -> Result<()> {
+/// The capture that those images are: what the engine does not have is lost.
+pub fn put_capture(backend: &FakeBackend) -> Result<()> {
+    let (kind, digest) = (CaptureKind::Image, image_digest()?);
+    backend.add_capture(ObservedCapture { digest, kind, name: "bench".into(), size: 1 });
+    Ok(())
+}
+
+/// A current image for each repo, as if it had been built.
+pub async fn put_images(state: &Path, specs: &[(RepoSpec, CommitId)]) -> Result<()> {
     let clock = Arc::new(SystemClock);
     let (store, _) = Store::open(state, clock.clone()).await?;
     let digest = image_digest()?;

@@ -4,6 +4,7 @@
 //! does. Words on the command line choose sections whose name holds one of them; `--quick` leaves the demo out.
 
 mod fake;
+mod images;
 mod rates;
 mod real;
 mod report;
@@ -19,7 +20,7 @@ use domain::{Error, Result};
 use report::{Report, Target, note};
 
 /// Sections in the order in which they run; each is a group of figures that share their set-up.
-const SECTIONS: [(&str, &[&str]); 15] = [
+const SECTIONS: [(&str, &[&str]); 18] = [
     ("http", &["claim_http_1", "claim_http_16", "fdatasync"]),
     ("poisson", &["poisson_45"]),
     ("storm", &["burst_300"]),
@@ -29,10 +30,13 @@ const SECTIONS: [(&str, &[&str]); 15] = [
     ("plan", &["plan_1000_repos"]),
     ("sizing", &["idle_hours_ratio_best_fixed"]),
     ("scrape", &["scrape_1000_repos"]),
+    ("looks", &["tick_unchanged"]),
     ("exec", &["exec_overhead"]),
     ("first", &["claim_first_exec_docker"]),
     ("cold", &["cold_start_ratio", "cold_start_ratio_bridge"]),
     ("capture", &["capture_ratio_1000_files", "capture_ratio_100mb"]),
+    ("increment", &["incremental_overhead"]),
+    ("push", &["push_bytes_ratio"]),
     ("burst", &["burst_100"]),
     ("demo", &["demo_second"]),
 ];
@@ -83,10 +87,13 @@ async fn run(filters: &[String], quick: bool) -> Result<()> {
             "plan" => sizing::plan_1000_repos(&mut report),
             "sizing" => sizing::idle_hours_ratio(&mut report),
             "scrape" => scrape::scrape(&mut report).await,
+            "looks" => images::tick_unchanged(&mut report).await,
             "exec" => real::on(&mut stage, |s| real::exec_overhead(s, &mut report)).await,
             "first" => real::on(&mut stage, |s| real::claim_first_exec(s, &mut report)).await,
             "cold" => real::on(&mut stage, |s| real::cold_start(s, &mut report)).await,
             "capture" => real::on(&mut stage, |s| real::captures(s, &mut report)).await,
+            "increment" => real::on(&mut stage, |s| images::incremental_overhead(s, &mut report)).await,
+            "push" => images::push_bytes_ratio(&mut report).await,
             "burst" => real::on(&mut stage, |s| real::burst(s, &mut report)).await,
             _ => {
                 // It is to have the machine to itself.

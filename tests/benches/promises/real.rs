@@ -47,7 +47,7 @@ async fn exec(wire: &mut Wire, session: &str) -> Result<()> {
     well(&done)
 }
 
-fn well(done: &Value) -> Result<()> {
+pub fn well(done: &Value) -> Result<()> {
     if done["exit"]["code"] == 0 {
         Ok(())
     } else {
@@ -315,7 +315,7 @@ async fn snapshot(wire: &mut Wire, session: &str) -> Result<f64> {
     Ok(took)
 }
 
-async fn raw_commit(stage: &Stage, container: &str) -> Result<f64> {
+pub async fn raw_commit(stage: &Stage, container: &str) -> Result<f64> {
     let begun = Instant::now();
     let options =
         CommitContainerOptions { container: Some(container.to_owned()), pause: true, ..Default::default() };

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use domain::{
-    Base, Branch, CommitId, Error, Identity, Network, PoolPolicy, Recipe, RepoName, RepoSpec, Resources,
-    Result, SandboxId, SessionPolicy,
+    Base, Branch, Command, CommitId, Error, Identity, Network, PoolPolicy, Recipe, RepoName, RepoSpec,
+    Resources, Result, SandboxId, SessionPolicy,
 };
 use git::hosting::{BareRepo, GitHost};
 use orchestrator::app::{App, Engine, Options};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use crate::images::CHANGE;
 use crate::report::{note, target_dir};
 use crate::wire::Wire;
 
@@ -27,6 +28,8 @@ pub const FILE: &str = "README.md";
 pub const WARM: &str = "bench/warm";
 pub const COLD: &str = "bench/cold";
 pub const BRIDGE: &str = "bench/bridge";
+/// Built again and again; no sandbox of it waits.
+pub const BUILT: &str = "bench/built";
 
 pub fn scratch() -> Result<tempfile::TempDir> {
     tempfile::Builder::new()
@@ -44,13 +47,16 @@ pub fn cache_dir() -> Result<PathBuf> {
 }
 
 pub fn first_commit(repo: &BareRepo) -> Result<CommitId> {
-    let author = Identity { login: "up".into(), name: "Upstream".into(), email: "up@example.invalid".into() };
     let files: Vec<(String, Vec<u8>)> = (0..50)
         .map(|i| (format!("src/file-{i}.txt"), format!("file {i}\n").repeat(20).into_bytes()))
         .collect();
     let mut all: Vec<(&str, Option<&[u8]>)> = vec![(FILE, Some(b"# The bench's repository\n"))];
     all.extend(files.iter().map(|(name, data)| (name.as_str(), Some(data.as_slice()))));
-    repo.commit_files(&branch()?, &all, "Begin", &author)
+    repo.commit_files(&branch()?, &all, "Begin", &author())
+}
+
+fn author() -> Identity {
+    Identity { login: "up".into(), name: "Upstream".into(), email: "up@example.invalid".into() }
 }
 
 fn branch() -> Result<Branch> {
@@ -100,6 +106,10 @@ pub struct Stage {
 
 impl Stage {
     pub async fn start() -> Result<Self> {
+        Self::start_with(None).await
+    }
+
+    pub async fn start_with(registry: Option<config::RegistrySettings>) -> Result<Self> {
         let docker =
             Docker::connect_with_defaults().map_err(|e| Error::invalid("find the engine").caused_by(e))?;
         let docker = docker.negotiate_version().await.map_err(|e| {
@@ -108,10 +118,16 @@ impl Stage {
         let dir = scratch()?;
         let host = GitHost::start(dir.path().join("upstream")).await?;
         let mut specs = Vec::new();
-        for (name, network) in [(WARM, Network::None), (COLD, Network::None), (BRIDGE, Network::Bridge)] {
+        for (name, network) in
+            [(WARM, Network::None), (COLD, Network::None), (BRIDGE, Network::Bridge), (BUILT, Network::None)]
+        {
             let repo: RepoName = name.parse().map_err(|e| Error::permanent("name a repo").caused_by(e))?;
             first_commit(&host.create_repo(&repo)?)?;
-            specs.push(RepoSpec { network, ..spec(name, host.url(&repo))? });
+            let mut spec = RepoSpec { network, ..spec(name, host.url(&repo))? };
+            if name == BUILT {
+                spec.image.phases.update = vec![Command::new(CHANGE)];
+            }
+            specs.push(spec);
         }
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.map_err(|e| Error::permanent("listen").caused_by(e))?;
@@ -120,6 +136,7 @@ impl Stage {
         let mut options = Options::new(dir.path().join("state"), specs.clone(), engine);
         options.cache_dir = Some(cache_dir()?.join("bases"));
         options.schedules = false;
+        options.registry = registry;
         let app = App::start(options).await?;
         let served = {
             let app = app.clone();
@@ -158,6 +175,19 @@ impl Stage {
         }
         let image = self.app.repos.current_image(&repo);
         image.map(|i| i.digest.to_string()).ok_or_else(|| Error::permanent(format!("{name} has no image")))
+    }
+
+    pub fn current(&self, name: &str) -> Result<domain::ImageRecord> {
+        let repo: RepoName = name.parse().map_err(|e| Error::permanent("name a repo").caused_by(e))?;
+        let image = self.app.repos.current_image(&repo);
+        image.ok_or_else(|| Error::permanent(format!("{name} has no image")))
+    }
+
+    /// One more commit on `main`.
+    pub fn land(&self, name: &str, file: &str, content: &str) -> Result<CommitId> {
+        let repo: RepoName = name.parse().map_err(|e| Error::permanent("name a repo").caused_by(e))?;
+        let files = [(file, Some(content.as_bytes()))];
+        self.host.repo(&repo).commit_files(&branch()?, &files, "Change", &author())
     }
 
     /// Sets how many members wait, and waits until they do, with nothing under way any more.
