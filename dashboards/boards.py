@@ -215,8 +215,14 @@ SESSIONS = Board(
             "Work",
             lines("Commands an hour", "Those that were waited for.", "none", ("commands", hourly("hotbed_exec_seconds_count"))),
             lines("Time of commands", "The users' own programs.", "s", ("p50", quantile(0.5, "hotbed_exec_seconds") + " >= 0"), ("p95", quantile(0.95, "hotbed_exec_seconds") + " >= 0")),
-            lines("Pull requests an hour, by result", "Found: it was open already. Refused: the branch was not pushed, or holds nothing new.", "none", ("{{result}}", hourly("hotbed_pull_requests_total", "result")), stacked=True),
             lines("Outbox", "What waits to be told to the outside.", "none", ("{{kind}}", "hotbed_outbox_pending")),
+        ),
+        row(
+            "Pull requests",
+            lines("Pull requests an hour, by result", "Found: it was open already. Refused: the branch was not pushed, or holds nothing new.", "none", ("{{result}}", hourly("hotbed_pull_requests_total", "result")), stacked=True),
+            lines("Pull requests that ended, an hour", "Merged is what sessions are for.", "none", ("{{end}}", hourly("hotbed_pull_request_ends_total", "end")), stacked=True),
+            lines("Time to merge", "From the opening of a pull request.", "s", ("p50", quantile(0.5, "hotbed_pull_request_merge_seconds") + " >= 0"), ("p90", quantile(0.9, "hotbed_pull_request_merge_seconds") + " >= 0")),
+            lines("Webhooks an hour, by result", "Forged: not signed with the secret. Failed: kept, and could not be worked.", "none", ("{{result}}", hourly("hotbed_webhooks_total", "result")), stacked=True),
         ),
         row(
             "End",

@@ -17,7 +17,7 @@ use crate::sections::{
     BackendSection, File, ForgeSection, ImageSection, NetworkSection, RepoSection, WindowSection,
 };
 use crate::settings::{
-    BuildSettings, DockerSettings, ForgeSettings, GithubSettings, RegistrySettings, Settings, WarmupSettings,
+    BuildSettings, DockerSettings, ForgeSettings, RegistrySettings, Settings, WarmupSettings,
 };
 use crate::tree::{Node, Value, merge};
 use crate::values::{ByteSize, Cpus, FilePath, ListenAddress, SecretRef};
@@ -27,6 +27,8 @@ const MAX_POOL: u32 = 10_000;
 /// The most builds that one host may be asked to run at once.
 const MAX_BUILDS: u32 = 64;
 const MIN_MEMORY: ByteSize = ByteSize(64 << 20);
+
+mod github;
 
 pub(crate) struct Checker<'a> {
     source: &'a Source,
@@ -115,6 +117,9 @@ impl<'a> Checker<'a> {
         }
         self.builds(file);
         self.registry(file);
+        if let ForgeSection::Github(section) = &file.forge {
+            self.github(section, &repos);
+        }
         self.not_in_this_build(file, &repos);
         self.not_acted_on(file, &repos);
         self.general(file, &repos);
@@ -386,9 +391,6 @@ impl<'a> Checker<'a> {
         if let BackendSection::Kubernetes(_) = file.backend {
             self.problem("", "backend.kubernetes", not("a Kubernetes backend", "`backend: { docker: {} }`"));
         }
-        if let ForgeSection::Github(_) = file.forge {
-            self.problem("", "forge.github", not("the GitHub forge", "`forge: local`"));
-        }
         for Merged { at, section, .. } in repos {
             if let NetworkSection::Egress(_) = section.network {
                 let problem =
@@ -456,13 +458,7 @@ impl<'a> Checker<'a> {
         };
         let forge = match &file.forge {
             ForgeSection::Local => ForgeSettings::Local,
-            ForgeSection::Github(github) => ForgeSettings::Github(GithubSettings {
-                app_id: github.app_id,
-                private_key: github.private_key.clone(),
-                webhook_secret: github.webhook_secret.clone(),
-                api_url: github.api_url.0.clone(),
-                web_url: github.web_url.0.clone(),
-            }),
+            ForgeSection::Github(section) => ForgeSettings::Github(Box::new(self.github_settings(section))),
         };
         Settings {
             listen: file.listen.clone(),

@@ -55,7 +55,13 @@ pub(crate) fn sections() -> Vec<Section> {
             "github",
             "forge.github",
             keys_of::<sections::GithubSection>(),
-            "forge:\n  github:\n    app_id: 1\n    private_key: { file: /etc/hotbed/app.pem }\n    webhook_secret: { env: HOOK }\nrepos: []\n",
+            "forge:\n  github:\n    app_id: 1\n    private_key: { file: /etc/hotbed/app.pem }\n    webhook_secret: { env: HOOK }\nrepos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image: { base: debian:bookworm }\n",
+        ),
+        section(
+            "github users",
+            "forge.github.users",
+            keys_of::<sections::GithubUsersSection>(),
+            "forge:\n  github:\n    app_id: 1\n    private_key: { file: /etc/hotbed/app.pem }\n    webhook_secret: { env: HOOK }\n    users:\n      client_id: Iv1.0123456789abcdef\n      client_secret: { env: CLIENT_SECRET }\n      vault_key: { file: /etc/hotbed/vault.key }\nrepos: []\n",
         ),
         section(
             "budget",
@@ -348,7 +354,7 @@ mod tests {
         for section in sections() {
             let parsed = crate::Config::parse(section.example, section.title, std::path::Path::new("/"));
             match section.def {
-                "kubernetes" | "github" => {
+                "kubernetes" => {
                     let errors = parsed.unwrap_err();
                     assert_eq!(errors.problems.len(), 1, "{errors}");
                     assert!(errors.problems[0].message.ends_with("is not in this build yet"), "{errors}");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use domain::{Budget, SecretSource};
 use serde::Serialize;
 
-use crate::values::{ListenAddress, SecretRef};
+use crate::values::ListenAddress;
 
 /// Everything that is not about one repo.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,18 +51,31 @@ pub struct DockerSettings {
 pub enum ForgeSettings {
     /// Hotbed's own record.
     Local,
-    /// A GitHub App. Never in a configuration that this version accepts.
-    Github(GithubSettings),
+    /// A GitHub App.
+    Github(Box<GithubSettings>),
 }
 
+/// A GitHub App, and where its GitHub is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GithubSettings {
     pub app_id: u64,
-    pub private_key: SecretRef,
-    pub webhook_secret: SecretRef,
-    /// Without a slash at the end, as `web_url`.
+    pub private_key: SecretSource,
+    /// The newest first.
+    pub webhook_secrets: Vec<SecretSource>,
+    /// Without a slash at the end, as the others.
     pub api_url: String,
     pub web_url: String,
+    pub git_url: String,
+    /// `None` where nobody signs in.
+    pub users: Option<GithubUsers>,
+}
+
+/// How users sign in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GithubUsers {
+    pub client_id: String,
+    pub client_secret: Option<SecretSource>,
+    pub vault_key: SecretSource,
 }
 
 /// How this host builds images.

@@ -10,6 +10,7 @@ mod ids;
 mod image;
 mod names;
 pub mod ports;
+mod pull_request;
 mod recipe;
 pub mod redact;
 mod sandbox;
@@ -33,6 +34,7 @@ pub use image::{
     PushNote, Shipped, Trigger,
 };
 pub use names::{Branch, CommitId, Digest, NameError, RepoName};
+pub use pull_request::{Absorbed, How, Life, News, Review, Reviews, Verdict};
 pub use recipe::{
     Command, IMAGE_NOTE, ImageNote, Phases, Ready, RecipeKey, RecipePart, RepositoryFile, Service, Winner,
 };

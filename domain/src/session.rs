@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Branch, CommitId, Digest, ExecId, Identity, ImageId, PullRequestId, RepoName, SandboxId, SessionId,
-    SnapshotId, WarmupId,
+    Absorbed, Branch, CommitId, Digest, ExecId, Identity, ImageId, Life, News, PullRequestId, RepoName,
+    Reviews, SandboxId, SessionId, SnapshotId, WarmupId,
 };
 
 /// Where a session is in its life.
@@ -318,6 +318,43 @@ pub struct PullRequestRecord {
     pub author: String,
     pub created_at: Timestamp,
     pub error: Option<String>,
+    /// When the forge opened it.
+    #[serde(default)]
+    pub opened_at: Option<Timestamp>,
+    #[serde(default)]
+    pub merged_at: Option<Timestamp>,
+    /// What the forge has told of it, once it has told anything.
+    #[serde(default)]
+    pub life: Option<Life>,
+    #[serde(default)]
+    pub reviews: Reviews,
+    /// How often its commits changed after it was opened.
+    #[serde(default)]
+    pub revisions: u32,
+}
+
+impl PullRequestRecord {
+    /// Takes in what the forge tells. Says whether anything is different now.
+    pub fn hear(&mut self, news: News) -> bool {
+        let life = match &mut self.life {
+            Some(life) => match life.absorb(news) {
+                Absorbed::Taken => life,
+                Absorbed::Stale => return false,
+            },
+            None => self.life.insert(Life::begin(news)),
+        };
+        let now = life.now().clone();
+        let head = now.head_commit.parse().ok();
+        if self.head_commit.is_some() && head.is_some() && head != self.head_commit {
+            self.revisions += 1;
+        }
+        self.head_commit = head.or_else(|| self.head_commit.take());
+        self.state = now.state;
+        self.draft = now.draft;
+        self.title = now.title;
+        self.merged_at = now.merged_at;
+        true
+    }
 }
 
 /// A warm-up as it is kept.

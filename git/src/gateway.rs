@@ -298,8 +298,8 @@ impl Gateway {
             Ok(command) => command,
             Err(reasons) => return Ok(self.refuse(&push, &reasons, &mut source, CONTENT_TYPE, caller).await),
         };
-        let git = match self.0.mirrors.receive_pack(&caller.repo, session).await {
-            Ok(git) => git,
+        let (git, authority) = match self.0.mirrors.receive_pack(&caller.repo, session).await {
+            Ok(both) => both,
             Err(e) => {
                 tracing::warn!(repo = %caller.repo, %session, error = %e.chain(), "no authority to push");
                 let reasons = vec![crate::redact(&e.chain(), None).into_owned()];
@@ -319,6 +319,7 @@ impl Gateway {
         };
         let gateway = self.clone();
         let finish = move |succeeded| async move {
+            drop(authority);
             gateway.after_push(event, succeeded, claim).await;
             drop(place);
         };
@@ -343,6 +344,7 @@ impl Gateway {
             // Upstream may have moved under the mirror, or have taken what the mirror has not: after a refresh
             // the next push starts from what is true.
             tracing::info!(repo = %event.repo, session = %event.session, branch = %event.branch, "push not taken");
+            mirrors.doubt(event.session);
             mirrors.refresh_soon(&event.repo);
         }
     }

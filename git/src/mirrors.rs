@@ -22,6 +22,7 @@ use bytes::Bytes;
 use domain::ports::{CommitLine, PathFilter};
 use domain::{Branch, CommitId, Error, RepoName, Result, SessionId, TreePath};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use crate::failure;
 use crate::flight::Flights;
@@ -47,17 +48,49 @@ pub enum Direction {
     Push,
 }
 
+/// Authority at upstream for one operation. It is dropped when the operation has ended.
+pub struct Authority {
+    header: Zeroizing<String>,
+    /// What ends with it: a token that was made for this operation alone.
+    held: Option<Box<dyn Send + Sync>>,
+}
+
+impl Authority {
+    /// A whole header line: `Authorization: Basic …`.
+    pub fn new(header: impl Into<String>) -> Self {
+        Self { header: Zeroizing::new(header.into()), held: None }
+    }
+
+    /// Drops `what` together with it.
+    #[must_use]
+    pub fn holding(mut self, what: impl Send + Sync + 'static) -> Self {
+        self.held = Some(Box::new(what));
+        self
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.held.is_some() { "Authority(…, held)" } else { "Authority(…)" })
+    }
+}
+
 /// Gives authority at upstream, for one operation at a time.
 #[async_trait]
 pub trait Credentials: Send + Sync + fmt::Debug {
-    /// A whole header line (`Authorization: Basic …`), or `None` to go without. `session` is who pushes; fetches
-    /// have none. It is asked anew for each operation, so that a token can't be too old (F50).
-    async fn header(
+    /// The authority, or `None` to go without. `session` is who pushes; fetches have none. It is asked anew for each
+    /// operation, so that a token can't be too old (F50).
+    async fn authority(
         &self,
         repo: &RepoName,
         direction: Direction,
         session: Option<SessionId>,
-    ) -> Result<Option<String>>;
+    ) -> Result<Option<Authority>>;
+
+    /// Upstream did not take a push of this session: what it was given may be believed no longer.
+    fn doubt(&self, session: SessionId) {
+        let _ = session;
+    }
 }
 
 /// A configured repository: where it lives.
@@ -216,12 +249,17 @@ impl MirrorSet {
         self.serving(&path).args(["receive-pack", "--stateless-rpc", "--advertise-refs"]).arg(path)
     }
 
-    /// `git receive-pack` with the hook that pushes on to upstream before the mirror's own reference moves.
-    pub(crate) async fn receive_pack(&self, repo: &RepoName, session: SessionId) -> Result<Git> {
+    /// `git receive-pack` with the hook that pushes on to upstream before the mirror's own reference moves, and the
+    /// authority that it does so with: to be kept until git has ended.
+    pub(crate) async fn receive_pack(
+        &self,
+        repo: &RepoName,
+        session: SessionId,
+    ) -> Result<(Git, Option<Authority>)> {
         let url = self.url(repo)?;
-        let header = self.header(repo, Direction::Push, Some(session)).await?;
+        let authority = self.authority(repo, Direction::Push, Some(session)).await?;
         let path = self.path(repo);
-        Ok(with_upstream(self.serving(&path), &url, header.as_deref())
+        let git = with_upstream(self.serving(&path), &url, header(authority.as_ref()))
             .config("core.hooksPath", self.0.hooks.to_string_lossy())
             .config("receive.maxInputSize", self.0.options.max_push.to_string())
             .config("receive.denyDeletes", "true")
@@ -230,7 +268,15 @@ impl MirrorSet {
             .config("push.followTags", "false")
             .config("push.gpgSign", "false")
             .args(["receive-pack", "--stateless-rpc"])
-            .arg(path))
+            .arg(path);
+        Ok((git, authority))
+    }
+
+    /// Says that upstream did not take what this session pushed.
+    pub(crate) fn doubt(&self, session: SessionId) {
+        if let Some(credentials) = &self.0.options.credentials {
+            credentials.doubt(session);
+        }
     }
 
     /// Says that a push to the branch is under way. Until the claim is dropped no refresh touches the branch.
@@ -292,15 +338,15 @@ impl MirrorSet {
         is_made(&self.path(repo)).await
     }
 
-    async fn header(
+    async fn authority(
         &self,
         repo: &RepoName,
         way: Direction,
         session: Option<SessionId>,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<Authority>> {
         let Some(credentials) = &self.0.options.credentials else { return Ok(None) };
-        match tokio::time::timeout(CREDENTIALS_DEADLINE, credentials.header(repo, way, session)).await {
-            Ok(Ok(Some(header))) if header.contains(['\n', '\r', '\0']) => {
+        match tokio::time::timeout(CREDENTIALS_DEADLINE, credentials.authority(repo, way, session)).await {
+            Ok(Ok(Some(authority))) if authority.header.contains(['\n', '\r', '\0']) => {
                 Err(Error::permanent(format!("the authority for {repo} is not one header line")))
             }
             Ok(answer) => answer,
@@ -311,8 +357,8 @@ impl MirrorSet {
     async fn fly(&self, repo: &RepoName) -> Result<bool> {
         let mirror = self.mirror(repo)?;
         let url = self.url(repo)?;
-        let header = self.header(repo, Direction::Fetch, None).await?;
-        let upstream = Upstream { set: self, repo, url: &url, header: header.as_deref() };
+        let authority = self.authority(repo, Direction::Fetch, None).await?;
+        let upstream = Upstream { set: self, repo, url: &url, header: header(authority.as_ref()) };
         let began = Instant::now();
         self.0.fetches.fetch_add(1, Ordering::Relaxed);
         let moved = if is_made(mirror.objects.dir()).await {
@@ -329,6 +375,10 @@ impl MirrorSet {
 async fn is_made(dir: &Path) -> bool {
     // It gets its name only after its first fetch is complete.
     tokio::fs::try_exists(dir.join("HEAD")).await.unwrap_or(false)
+}
+
+fn header(authority: Option<&Authority>) -> Option<&str> {
+    authority.map(|a| a.header.as_str())
 }
 
 fn with_upstream(git: Git, url: &str, header: Option<&str>) -> Git {

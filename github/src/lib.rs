@@ -24,6 +24,6 @@ pub use address::Addresses;
 pub use app::{Access, App, DeliveryFacts, InstallationToken, Lease, RepositoryFacts, git_header};
 pub use oauth::{Client, ClientSecret};
 pub use pulls::GithubForge;
-pub use users::{Account, DevicePoll, DeviceSignIn, Standing, Users, WebSignIn};
+pub use users::{Account, DevicePoll, DeviceSignIn, Standing, Users, WebSignIn, whoami};
 pub use vault::{Vault, VaultKey};
 pub use wire::Wire;

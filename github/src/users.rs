@@ -67,6 +67,18 @@ pub enum Standing {
     Unknown,
 }
 
+/// Whose a token is. The only way to know: nothing inside a token is to be believed.
+///
+/// # Errors
+/// `Denied` for one that GitHub does not believe.
+pub async fn whoami(wire: &Wire, token: &UserToken) -> Result<Account> {
+    let user: UserRef = wire
+        .ask(Call::get("/user", Authority::User(token)), NOTHING)
+        .await
+        .map_err(|e| e.into_error("ask GitHub whose the token is", "sign in again (`hotbed login`)"))?;
+    Ok(Account { id: user.id, login: user.login, name: user.name })
+}
+
 /// All users of one GitHub. Cheap to clone.
 #[derive(Clone)]
 pub struct Users(Arc<Inner>);
@@ -123,15 +135,9 @@ impl Users {
         self.in_turn(login, |users, login| async move { users.refresh(&login, Some(rejected)).await }).await
     }
 
-    /// Whose a token is. The only way to know: nothing inside a token is to be believed.
+    /// As [`whoami`].
     pub async fn whoami(&self, token: &UserToken) -> Result<Account> {
-        let user: UserRef = self
-            .0
-            .wire
-            .ask(Call::get("/user", Authority::User(token)), NOTHING)
-            .await
-            .map_err(|e| e.into_error("ask GitHub whose the token is", "sign in again"))?;
-        Ok(Account { id: user.id, login: user.login, name: user.name })
+        whoami(&self.0.wire, token).await
     }
 
     /// Keeps a personal access token. It is not refreshed; when it ends the user gives another.

@@ -1,8 +1,7 @@
-//! Webhooks: whether a delivery is GitHub's, what it says, and in which order to believe it. Pure: receiving,
-//! storing and working off are the server's.
+//! Webhooks: whether a delivery is GitHub's, and what it says. Pure: receiving, storing and working off are the
+//! server's; in which order to believe what it says is the domain's ([`domain::Life`]).
 
 mod event;
-mod life;
 
 use std::fmt;
 
@@ -11,9 +10,8 @@ use domain::{Error, Result};
 
 pub use event::{
     Event, InstallationChange, InstallationRepositories, PullRequestNews, Push, RepositoryChange,
-    RepositoryRef, Review, Verdict,
+    RepositoryRef, ReviewNews,
 };
-pub use life::{Absorbed, How, Life, News, Reviews};
 
 /// GitHub sends no more.
 pub const MAX_BODY: usize = 25 * 1024 * 1024;

@@ -12,7 +12,9 @@ mod sessions;
 mod snapshots;
 mod terminal;
 pub mod types;
+mod users;
 mod warmups;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -105,11 +107,24 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(snapshots::take))
         .routes(routes!(snapshots::list))
         .routes(routes!(snapshots::read, snapshots::remove))
+        .routes(routes!(users::device_begin))
+        .routes(routes!(users::device_poll))
+        .routes(routes!(users::web_begin))
+        .routes(routes!(users::web_finish))
+        .routes(routes!(users::list))
+        .routes(routes!(users::read, users::sign_out))
+        .routes(routes!(users::keep_token))
+        .routes(routes!(users::hand))
+}
+
+/// What is signed instead of keyed.
+fn signed() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(webhooks::github))
 }
 
 /// The OpenAPI description, from the code.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    documented().merge(warmups::routes()).split_for_parts().1
+    documented().merge(warmups::routes()).merge(signed()).split_for_parts().1
 }
 
 /// All routes.
@@ -130,6 +145,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(catalog::ready))
         .merge(keyed)
+        .merge(signed().split_for_parts().0.layer(DefaultBodyLimit::disable()))
         .merge(
             warmups
                 // What `cors` answers; without a route of its own the question would not come to it.
@@ -195,7 +211,7 @@ fn open_to_pages(method: &Method, route: &str) -> bool {
     matches!((method.as_str(), route), ("POST", "/v1/warmups") | ("DELETE", "/v1/warmups/{id}"))
 }
 
-/// Every route but health and readiness needs the key; two of the warm-ups' take a page's token as well.
+/// Every route but health, readiness and webhooks needs the key; two of the warm-ups' take a page's token as well.
 async fn authenticate(
     State(app): Hotbed,
     route: Option<MatchedPath>,

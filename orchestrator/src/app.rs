@@ -9,7 +9,7 @@ use docker::rootfs::RootfsCache;
 use docker::{Credential, DockerBackend, DockerConfig};
 use domain::ports::{Backend, Forge, Mirrors};
 use domain::{Budget, Error, ErrorKind, InstanceId, RepoSpec, Result, SharedClock, SystemClock};
-use git::{Gateway, GatewayOptions, LocalForge, MirrorOptions, MirrorSet, Remote};
+use git::{Credentials, Gateway, GatewayOptions, LocalForge, MirrorOptions, MirrorSet, Remote};
 use registry::{Login, Registry};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -25,6 +25,7 @@ use crate::differences::Differences;
 use crate::endpoint::Endpoint;
 use crate::fleet::{Fleet, Gatekeeper};
 use crate::freshness::{self, Freshness};
+use crate::github::{Github, Upstream, news};
 use crate::idempotency::Idempotency;
 use crate::images::Images;
 use crate::ledger::StoreLedger;
@@ -81,6 +82,8 @@ pub struct Options {
     pub warmups: warmups::Limits,
     /// Where images are pushed.
     pub registry: Option<config::RegistrySettings>,
+    /// Where pull requests are opened.
+    pub forge: config::ForgeSettings,
 }
 
 impl Options {
@@ -98,6 +101,7 @@ impl Options {
             budget: Budget::default(),
             warmups: warmups::Limits::default(),
             registry: None,
+            forge: config::ForgeSettings::Local,
         }
     }
 }
@@ -118,6 +122,8 @@ pub struct App {
     pub differences: Arc<Differences>,
     pub shipping: Arc<Shipping>,
     pub pulls: Arc<Pulls>,
+    /// Where the forge is GitHub.
+    pub github: Option<Arc<Github>>,
     pub repos: Arc<Repos>,
     pub mirrors: MirrorSet,
     pub store: Store,
@@ -175,9 +181,17 @@ impl App {
         let agent = options.agent.map_or_else(agent_binary::find, Ok)?;
         agent_binary::install(&agent, &shared)?;
 
+        let github = match &options.forge {
+            config::ForgeSettings::Github(settings) => {
+                Some(Github::open(settings, &store, &clock, &metrics).await?)
+            }
+            config::ForgeSettings::Local => None,
+        };
+        let upstream = github.clone().map(Upstream::new);
         let remotes = remotes(&options.repos);
-        let mirrors =
-            MirrorSet::open(options.state_dir.join("mirrors"), remotes, MirrorOptions::default()).await?;
+        let credentials = upstream.clone().map(|u| Arc::new(u) as Arc<dyn Credentials>);
+        let mirror_options = MirrorOptions { credentials, ..MirrorOptions::default() };
+        let mirrors = MirrorSet::open(options.state_dir.join("mirrors"), remotes, mirror_options).await?;
         let port: Arc<dyn Mirrors> = Arc::new(mirrors.clone());
         let repos = Repos::new(options.repos, loaded.images);
         for spec in repos.all() {
@@ -269,11 +283,17 @@ impl App {
         );
         let differences =
             Differences::new(images.clone(), repos.clone(), port.clone(), fleet.backend().clone());
+        if let Some(upstream) = &upstream {
+            upstream.learn(repos.clone(), &sessions);
+        }
         let ledger = Arc::new(StoreLedger(store.clone()));
-        let forge: Arc<dyn Forge> =
-            Arc::new(LocalForge::new(port.clone(), ledger, clock.clone(), options.base_url));
+        let forge: Arc<dyn Forge> = match &github {
+            Some(github) => Arc::new(github.forge()),
+            None => Arc::new(LocalForge::new(port.clone(), ledger, clock.clone(), options.base_url)),
+        };
         let pulls = Pulls::new(
             forge,
+            github.as_ref().map(|g| g.people.clone()),
             store.clone(),
             session_logs.clone(),
             clock.clone(),
@@ -303,6 +323,7 @@ impl App {
             differences,
             shipping,
             pulls,
+            github,
             repos,
             mirrors,
             store,
@@ -434,6 +455,9 @@ impl App {
             let me = me.clone();
             async move { me.look_at_the_machine().await }
         });
+        if let Some(github) = &self.github {
+            self.start_github_tasks(github);
+        }
         if schedules {
             let me = self.clone();
             self.tasks.run("image_tick", Duration::from_secs(2), never(), move || {
@@ -460,6 +484,32 @@ impl App {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(Duration::from_secs(2)) => {}
                 }
+            }
+        });
+    }
+
+    fn start_github_tasks(self: &Arc<Self>, github: &Arc<Github>) {
+        let never = || Arc::new(Notify::new());
+        let (me, of) = (self.clone(), github.clone());
+        self.tasks.run("webhook_work", Duration::from_secs(5), github.hooks.arrived.clone(), move || {
+            let (me, of) = (me.clone(), of.clone());
+            async move {
+                let mirrors: Arc<dyn Mirrors> = Arc::new(me.mirrors.clone());
+                let App { repos, builds, pulls, .. } = &*me;
+                of.work(&news::Reach { repos, builds, pulls, mirrors: &mirrors }).await
+            }
+        });
+        let of = github.clone();
+        self.tasks.run("webhook_missed", Duration::from_secs(5 * 60), never(), move || {
+            let of = of.clone();
+            async move { of.hooks.look_for_missed(&of.app).await }
+        });
+        let (me, of) = (self.clone(), github.clone());
+        self.tasks.run("pull_poll", Duration::from_secs(30), never(), move || {
+            let (me, of) = (me.clone(), of.clone());
+            async move {
+                of.people.forget_others(|session| me.sessions.live(session).is_some());
+                me.pulls.look().await
             }
         });
     }

@@ -4,6 +4,7 @@ mod build;
 mod difference;
 mod doctor;
 mod image;
+mod login;
 mod output;
 mod pool;
 mod recipe;
@@ -75,6 +76,12 @@ enum Command {
     /// Snapshots of sessions.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Sign a user in, so that sessions push and open pull requests as them: by a code, typed in at GitHub.
+    Login(login::LoginArgs),
+    /// Sign a user out, here and at GitHub.
+    Logout { login: String },
+    /// Who has signed in.
+    Users,
     /// The API's description, OpenAPI 3.1.
     Openapi,
     /// Completions for a shell.
@@ -222,6 +229,9 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let _: Value = ctx.client()?.delete(&format!("/v1/snapshots/{id}")).await?;
             println!("{id} removed");
         }
+        Command::Login(args) => login::login(&ctx, args).await?,
+        Command::Logout { login } => login::logout(&ctx, &login).await?,
+        Command::Users => login::users(&ctx).await?,
         Command::Openapi => {
             let text = crate::api::openapi()
                 .to_pretty_json()
@@ -285,6 +295,7 @@ async fn serve(ctx: &Ctx) -> Result<()> {
     options.budget = settings.budget;
     options.warmups = limits(settings);
     options.registry = settings.registry.clone();
+    options.forge = settings.forge.clone();
     let app = App::start(options).await?;
     let endpoint = Endpoint::bind(address).await?;
     tracing::info!(%address, repos = config.repos().len(), "Hotbed is up");

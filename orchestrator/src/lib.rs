@@ -1,6 +1,6 @@
 //! The composition root of Hotbed: API, fleet of sandboxes, session engine, builds, pool, command line.
 //!
-//! Policy is in `pool`, `image-builder` and `snapshots`; the outside world is in `docker`, `store` and `git`. They
+//! Policy is in `pool`, `image-builder` and `snapshots`; the outside world is in `docker`, `store`, `git`, `github` and `registry`. They
 //! meet here and nowhere else.
 
 pub mod agent_binary;
@@ -16,6 +16,7 @@ pub mod differences;
 pub mod endpoint;
 pub mod fleet;
 pub mod freshness;
+pub mod github;
 pub mod idempotency;
 pub mod images;
 mod ledger;

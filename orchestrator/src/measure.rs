@@ -102,7 +102,12 @@ impl App {
     }
 
     fn measure_queues(&self, now: Timestamp) {
-        for (queue, n) in [("cold_start", self.sessions.cold_waiting()), ("build", self.builds.waiting())] {
+        let webhooks = self.github.as_ref().map_or(0, |g| g.hooks.waiting());
+        for (queue, n) in [
+            ("cold_start", self.sessions.cold_waiting()),
+            ("build", self.builds.waiting()),
+            ("webhook", webhooks),
+        ] {
             self.metrics.queue_length.get_or_create(&OfQueue { queue }).set(n as i64);
         }
         self.metrics.warmups_live.set(self.warmups.live_count() as i64);

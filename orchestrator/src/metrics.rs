@@ -11,8 +11,9 @@ use std::time::Duration;
 use catalogue::{Book, Described, Histograms, Values, labels};
 use domain::ports::CaptureKind;
 use domain::{
-    BuildState, EndReason, ErrorKind, Launch, Phase, RepoName, SandboxRecord, SandboxState, SessionRecord,
-    SessionState, SnapshotKind, SyncPhase, WarmupRecord, WarmupState,
+    BuildState, EndReason, ErrorKind, Launch, Phase, PullRequestRecord, PullRequestState, RepoName,
+    SandboxRecord, SandboxState, SessionRecord, SessionState, SnapshotKind, SyncPhase, WarmupRecord,
+    WarmupState,
 };
 use jiff::Timestamp;
 use pool::MissReason;
@@ -44,17 +45,23 @@ const BYTES: [f64; 9] = [
 ];
 /// Seconds of a build's phases. Few, because every repo has one set of them for each phase.
 const BUILD: [f64; 5] = [1.0, 10.0, 60.0, 300.0, 1800.0];
+/// Seconds, for what people take: a minute to a month.
+const DAYS: [f64; 8] = [60.0, 600.0, 3600.0, 14400.0, 86400.0, 259200.0, 604800.0, 2592000.0];
 const COMMITS: [f64; 8] = [0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 100.0, 1000.0];
 
 /// How a build ends.
 const BUILD_RESULTS: [BuildState; 4] =
     [BuildState::Succeeded, BuildState::Unchanged, BuildState::Failed, BuildState::Superseded];
 pub const WARMUP_OUTCOMES: [&str; 3] = ["hit", "expired", "withdrawn"];
-pub const PULL_RESULTS: [&str; 3] = ["opened", "found", "refused"];
+pub const PULL_RESULTS: [&str; 4] = ["opened", "found", "refused", "by_hand"];
+/// What becomes of a pull request after it was opened.
+const PULL_ENDS: [&str; 2] = ["merged", "closed"];
+/// What becomes of a delivery of a webhook.
+const WEBHOOK_RESULTS: [&str; 5] = ["taken", "repeated", "forged", "refused", "failed"];
 pub const OUTBOX_KINDS: [&str; 1] = ["pull_request"];
-pub const QUEUES: [&str; 2] = ["cold_start", "build"];
+pub const QUEUES: [&str; 3] = ["cold_start", "build", "webhook"];
 const ORPHAN_KINDS: [&str; 2] = ["sandbox", "capture"];
-const TOKEN_KINDS: [&str; 2] = ["api", "agent"];
+const TOKEN_KINDS: [&str; 3] = ["api", "agent", "webhook"];
 const SANDBOX_STATES: [SandboxState; 6] = [
     SandboxState::Creating,
     SandboxState::Starting,
@@ -105,6 +112,7 @@ labels! {
     OfLaunch { launch: &'static str }
     OfState { state: &'static str }
     OfEnd { end: &'static str }
+    RepoEnd { repo: String, end: &'static str }
     OfResult { result: &'static str }
     OfKind { kind: &'static str }
     OfTask { task: &'static str }
@@ -169,6 +177,9 @@ pub struct Metrics {
     snapshot_seconds: Histograms<OfKind>,
     snapshot_bytes: Histograms<OfKind>,
     pull_requests: Family<OfResult, Counter>,
+    pull_ends: Family<RepoEnd, Counter>,
+    pull_merge: Histogram,
+    webhooks: Family<OfResult, Counter>,
     pub outbox_pending: Family<OfKind, Gauge>,
     pub outbox_oldest: Family<OfKind, FloatGauge>,
     backend_call: Histograms<BackendCall>,
@@ -367,6 +378,21 @@ impl Metrics {
                 "Pull requests asked for, by result",
                 [Values::Words(PULL_RESULTS.to_vec())],
             ),
+            pull_ends: b.family(
+                "pull_request_ends",
+                "Pull requests of sessions that were merged or closed, each time; by repo",
+                [Values::Words(PULL_ENDS.to_vec())],
+            ),
+            pull_merge: b.histogram(
+                "pull_request_merge_seconds",
+                "From the opening of a pull request to its merge",
+                &DAYS,
+            ),
+            webhooks: b.family(
+                "webhooks",
+                "Deliveries of webhooks, by what became of them",
+                [Values::Words(WEBHOOK_RESULTS.to_vec())],
+            ),
             outbox_pending: b.family(
                 "outbox_pending",
                 "What waits to be told to the outside, by kind",
@@ -483,6 +509,9 @@ impl Metrics {
         }
         for result in PULL_RESULTS {
             let _ = self.pull_requests.get_or_create(&OfResult { result });
+        }
+        for result in WEBHOOK_RESULTS {
+            let _ = self.webhooks.get_or_create(&OfResult { result });
         }
     }
 
@@ -608,7 +637,25 @@ impl Metrics {
         self.snapshot_bytes.get_or_create(&kind).observe(bytes as f64);
     }
 
-    /// `result` is `opened`, `found` or `refused`.
+    /// A delivery of a webhook; `result` is `taken`, `repeated`, `forged`, `refused` or `failed`.
+    pub fn webhook(&self, result: &'static str) {
+        self.webhooks.get_or_create(&OfResult { result }).inc();
+    }
+
+    /// The forge has told that a pull request is in another state.
+    pub fn pull_request_became(&self, record: &PullRequestRecord) {
+        let end = match record.state {
+            PullRequestState::Merged => "merged",
+            PullRequestState::Closed => "closed",
+            _ => return,
+        };
+        self.pull_ends.get_or_create(&RepoEnd { repo: record.repo.to_string(), end }).inc();
+        if let (Some(opened), Some(merged)) = (record.opened_at, record.merged_at) {
+            self.pull_merge.observe(merged.duration_since(opened).as_secs_f64().max(0.0));
+        }
+    }
+
+    /// `result` is `opened`, `found`, `refused` or `by_hand`.
     pub fn pull_request(&self, result: &'static str) {
         self.pull_requests.get_or_create(&OfResult { result }).inc();
     }

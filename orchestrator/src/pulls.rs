@@ -1,14 +1,16 @@
 //! Pull requests: a durable outbox. The row is written, then the forge is asked; asked again after a crash or a
-//! time-out it finds what it opened before (F52).
+//! time-out it finds what it opened before (F52). What becomes of them then is told by the forge ([`life`]).
+
+mod life;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::{DashMap, DashSet};
-use domain::ports::{Forge, NewPullRequest, PullRequestOutcome};
+use domain::ports::{Forge, NewPullRequest, PullRequestOutcome, UserToken};
 use domain::{
-    Branch, Error, PullRequestId, PullRequestRecord, PullRequestState, RepoName, Result, SessionRecord,
-    SharedClock,
+    Branch, Error, ErrorKind, PullRequestId, PullRequestRecord, PullRequestState, RepoName, Result, Reviews,
+    SessionId, SessionRecord, SharedClock,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -16,6 +18,8 @@ use store::{SessionLogs, Store, Tx};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
+use crate::github::People;
+use crate::github::people::Held;
 use crate::metrics::Metrics;
 
 /// One question to the forge.
@@ -32,6 +36,8 @@ pub struct PullOrder {
 
 pub struct Pulls {
     forge: Arc<dyn Forge>,
+    /// Whose authority the forge wants; `None` for one that wants none.
+    people: Option<Arc<People>>,
     store: Store,
     logs: SessionLogs,
     clock: SharedClock,
@@ -41,6 +47,8 @@ pub struct Pulls {
     asking: DashSet<(RepoName, Branch, Branch)>,
     /// Told whenever one of them has been answered.
     answered: Notify,
+    /// Those whose life goes on at the forge.
+    open: life::Open,
 }
 
 impl std::fmt::Debug for Pulls {
@@ -52,15 +60,20 @@ impl std::fmt::Debug for Pulls {
 impl Pulls {
     pub fn new(
         forge: Arc<dyn Forge>,
+        people: Option<Arc<People>>,
         store: Store,
         logs: SessionLogs,
         clock: SharedClock,
         metrics: Arc<Metrics>,
         loaded: Vec<PullRequestRecord>,
     ) -> Arc<Self> {
-        let pending = loaded.into_iter().map(|r| (r.id, r)).collect();
+        let (pending, open): (Vec<_>, Vec<_>) =
+            loaded.into_iter().partition(|r| r.state == PullRequestState::Pending);
+        let pending = pending.into_iter().map(|r| (r.id, r)).collect();
         Arc::new(Self {
+            open: life::Open::new(&open),
             forge,
+            people,
             store,
             logs,
             clock,
@@ -97,6 +110,11 @@ impl Pulls {
             author: session.user.login.clone(),
             created_at: self.clock.now(),
             error: None,
+            opened_at: None,
+            merged_at: None,
+            life: None,
+            reviews: Reviews::default(),
+            revisions: 0,
         };
         let mut tx = Tx::new().pull_request(&record).durable();
         if let Some(key) = key {
@@ -164,22 +182,20 @@ impl Pulls {
             author: record.author.clone(),
             unanswered_since: again.then_some(record.created_at),
         };
-        let asked = tokio::time::timeout(FORGE_DEADLINE, self.forge.open_pull_request(None, &new)).await;
+        let asked = tokio::time::timeout(FORGE_DEADLINE, self.ask_as_user(record.session, &new)).await;
         match asked.unwrap_or_else(|_| Err(Error::timeout("open a pull request"))) {
-            Ok(PullRequestOutcome::ByHand { link }) => {
+            Ok(Answer { outcome: PullRequestOutcome::ByHand { link }, why }) => {
                 record.state = PullRequestState::Refused;
-                record.error = Some(format!(
-                    "{} has not signed in: the branch is pushed, open it at {link}",
-                    record.author
-                ));
+                record.error = Some(format!("{why}; open it at {link} once the branch is pushed"));
                 record.url = Some(link);
                 self.metrics.pull_request("by_hand");
             }
-            Ok(PullRequestOutcome::Opened(opened)) => {
+            Ok(Answer { outcome: PullRequestOutcome::Opened(opened), .. }) => {
                 record.state = PullRequestState::Open;
                 record.number = Some(opened.number);
                 record.url = Some(opened.url);
                 record.head_commit = Some(opened.head_commit);
+                record.opened_at = Some(opened.opened_at);
                 record.error = None;
                 self.metrics.pull_request(if opened.created { "opened" } else { "found" });
                 info!(session = %record.session, repo = %record.repo, number = opened.number, "pull request open");
@@ -198,12 +214,48 @@ impl Pulls {
         }
         self.store.commit(Tx::new().pull_request(&record).durable()).await?;
         self.pending.remove(&record.id);
-        crate::sessions::post(
-            &self.logs,
-            record.session,
-            "pull_request",
-            json!({"id": record.id, "state": record.state, "number": record.number, "url": record.url, "error": record.error}),
-        );
+        self.open.note(&record);
+        self.tell(&record);
         Ok(record)
     }
+
+    /// Asks the forge with what the session's user has; where that is believed no longer, once more with what takes
+    /// its place.
+    async fn ask_as_user(&self, session: SessionId, new: &NewPullRequest) -> Result<Answer> {
+        let ask = async |token: Option<&UserToken>| self.forge.open_pull_request(token, new).await;
+        let without = async |why: String| Ok(Answer { outcome: ask(None).await?, why });
+        let Some(people) = &self.people else { return without(String::new()).await };
+        let token = match people.held(session, &new.author).await? {
+            Held::Token(token) => token,
+            Held::Nothing { why } => return without(why).await,
+        };
+        let refused = match ask(Some(&token)).await {
+            Err(e) if e.kind() == ErrorKind::Denied => e,
+            answer => return answer.map(|outcome| Answer { outcome, why: String::new() }),
+        };
+        match people.instead(session, &new.author, &token).await? {
+            Some(Held::Token(newer)) if newer.expose() != token.expose() => {
+                let outcome = ask(Some(&newer)).await?;
+                Ok(Answer { outcome, why: String::new() })
+            }
+            Some(Held::Nothing { why }) => without(why).await,
+            _ => Err(refused),
+        }
+    }
+
+    /// A line in the session's log about how it stands.
+    fn tell(&self, record: &PullRequestRecord) {
+        let data = json!({
+            "id": record.id, "state": record.state, "number": record.number, "url": record.url,
+            "approvals": record.reviews.approvals(), "changes_requested": record.reviews.changes_requested(),
+            "error": record.error,
+        });
+        crate::sessions::post(&self.logs, record.session, "pull_request", data);
+    }
+}
+
+/// What the forge said, and why it was asked without a token, if it was.
+struct Answer {
+    outcome: PullRequestOutcome,
+    why: String,
 }

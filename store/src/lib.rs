@@ -10,6 +10,7 @@
 
 mod build_logs;
 mod checkpoint;
+mod deliveries;
 mod failure;
 mod files;
 mod lock;
@@ -25,9 +26,10 @@ mod tx;
 mod writer;
 
 pub use build_logs::{BuildLogs, CUT_LIMIT};
+pub use deliveries::Delivery;
 pub use page::{Page, Paged, SessionFilter, SnapshotFilter};
 pub use receipt::Receipt;
 pub use rows::Idempotency;
 pub use session_logs::{LogEvent, MAX_EVENT_BYTES, SessionLogs};
-pub use store::{Loaded, Store, StoreStats, WriteCounts};
+pub use store::{Loaded, SessionCount, SessionPull, Store, StoreStats, WriteCounts};
 pub use tx::Tx;

@@ -124,7 +124,7 @@ pub(crate) fn page<R: Row>(
     Ok(Paged { items, next })
 }
 
-fn rows<R: Row>(conn: &Connection, sql: &str, params: &[&dyn ToSql]) -> Result<Vec<R>> {
+pub(crate) fn rows<R: Row>(conn: &Connection, sql: &str, params: &[&dyn ToSql]) -> Result<Vec<R>> {
     let failed = |e| failure::sql(format!("read table {}", R::TABLE), e);
     let mut stmt = conn.prepare_cached(sql).map_err(failed)?;
     let mut rows = stmt.query(params).map_err(failed)?;

@@ -20,7 +20,7 @@ use crate::lock::DirLock;
 use crate::page::{Page, Paged, SessionFilter, SnapshotFilter};
 use crate::read::{self, Readers};
 use crate::receipt::Receipt;
-use crate::rows::{Idempotency, Row, word};
+use crate::rows::{Idempotency, Row, decode, word};
 use crate::tx::Tx;
 use crate::writer::{IDEMPOTENCY_KEPT, QUEUE, Unit, Work, Writer, stopped};
 use crate::{failure, files, schema};
@@ -55,7 +55,7 @@ pub struct Loaded {
     /// All that have not ended.
     pub builds: Vec<BuildRecord>,
     pub snapshots: Vec<SnapshotRecord>,
-    /// The outbox: pending ones.
+    /// The outbox, and those that are open: what there is still something to do about.
     pub pull_requests: Vec<PullRequestRecord>,
     /// Live ones, also those whose time has run out meanwhile.
     pub warmups: Vec<WarmupRecord>,
@@ -83,6 +83,24 @@ pub struct StoreStats {
     pub snapshots_by_state: BTreeMap<String, u64>,
     pub images_by_state: BTreeMap<String, u64>,
     pub builds_by_state: BTreeMap<String, u64>,
+}
+
+/// How many sessions somebody has started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionCount {
+    pub repo: RepoName,
+    pub login: String,
+    pub count: u64,
+}
+
+/// A pull request, and the session that it came of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionPull {
+    pub record: PullRequestRecord,
+    /// The session's user.
+    pub login: String,
+    /// When the session began.
+    pub began: Timestamp,
 }
 
 /// What the writer has done since the store was opened: how many commits, and in how many transactions.
@@ -262,6 +280,56 @@ impl Store {
         self.page(wanted, "", page).await
     }
 
+    /// The pull requests of this number: more than one where several were asked for and one was opened.
+    pub async fn pull_requests_numbered(
+        &self,
+        repo: &RepoName,
+        number: u64,
+    ) -> Result<Vec<PullRequestRecord>> {
+        const SQL: &str = "SELECT id, body FROM pull_requests \
+             WHERE repo = ?1 AND json_extract(body, '$.number') = ?2 ORDER BY id";
+        let (repo, number) = (repo.to_string(), number.cast_signed());
+        self.0.readers.with(move |conn| read::rows(conn, SQL, &[&repo, &number])).await
+    }
+
+    /// How many sessions of whom began since then, by repo.
+    pub async fn session_counts(&self, since: Timestamp) -> Result<Vec<SessionCount>> {
+        const SQL: &str =
+            "SELECT repo, login, count(*) FROM sessions WHERE created_at >= ?1 GROUP BY repo, login";
+        let rows: Vec<(String, String, i64)> = self
+            .read(move |conn| {
+                let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+                conn.prepare_cached(SQL)
+                    .and_then(|mut stmt| stmt.query_map([since.as_microsecond()], read)?.collect())
+                    .map_err(|e| failure::sql("count sessions", e))
+            })
+            .await?;
+        rows.into_iter()
+            .map(|(repo, login, n)| Ok(SessionCount { repo: named(&repo)?, login, count: n.unsigned_abs() }))
+            .collect()
+    }
+
+    /// The pull requests that were asked for since then, oldest first, with whose session it was and when it began.
+    pub async fn session_pulls(&self, since: Timestamp) -> Result<Vec<SessionPull>> {
+        const SQL: &str = "SELECT p.id, p.body, s.login, s.created_at FROM pull_requests p \
+             JOIN sessions s ON s.id = p.session WHERE p.created_at >= ?1 ORDER BY p.id";
+        type Found = (String, String, String, i64);
+        let rows: Vec<Found> = self
+            .read(move |conn| {
+                let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+                conn.prepare_cached(SQL)
+                    .and_then(|mut stmt| stmt.query_map([since.as_microsecond()], read)?.collect())
+                    .map_err(|e| failure::sql("list pull requests of sessions", e))
+            })
+            .await?;
+        let whole = |(id, body, login, at): Found| {
+            let record = decode::<PullRequestRecord>(&id, &body)?;
+            let began = Timestamp::from_microsecond(at).unwrap_or(record.created_at);
+            Ok(SessionPull { record, login, began })
+        };
+        rows.into_iter().map(whole).collect()
+    }
+
     async fn page<R: Row>(
         &self,
         wanted: Vec<read::Wanted>,
@@ -303,6 +371,12 @@ impl Store {
     }
 }
 
+fn named(repo: &str) -> Result<RepoName> {
+    repo.parse().map_err(|e| {
+        domain::Error::permanent("a row of table sessions does not hold what it should").caused_by(e)
+    })
+}
+
 fn load(conn: &Connection, now: Timestamp) -> Result<Loaded> {
     Ok(Loaded {
         sandboxes: read::all(conn, "state <> 'gone'")?,
@@ -310,7 +384,7 @@ fn load(conn: &Connection, now: Timestamp) -> Result<Loaded> {
         images: read::all(conn, "")?,
         builds: read::all(conn, "state IN ('queued', 'running')")?,
         snapshots: read::all(conn, "")?,
-        pull_requests: read::all(conn, "state = 'pending'")?,
+        pull_requests: read::all(conn, "state IN ('pending', 'open')")?,
         warmups: read::all(conn, "state = 'live'")?,
         cadences: read::all(conn, "")?,
         demands: read::all(conn, "")?,

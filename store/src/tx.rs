@@ -22,6 +22,12 @@ pub(crate) struct Op {
     last: bool,
 }
 
+impl Op {
+    pub fn new(table: &'static str, id: String, sql: &'static str, params: Vec<Value>) -> Self {
+        Self { table, id, sql, params, last: false }
+    }
+}
+
 /// Collects upserts and removals. Where one row is named twice, the later word counts.
 #[must_use = "a Tx does nothing until it is committed"]
 #[derive(Debug, Default)]
@@ -182,7 +188,7 @@ impl Tx {
 
     /// Keeps the later word about a row, and the order that the tables' rules need whatever the caller's was; the
     /// order of different rows within one transaction can't be seen from outside.
-    fn push(&mut self, op: Op) {
+    pub(crate) fn push(&mut self, op: Op) {
         self.ops.retain(|o| o.table != op.table || o.id != op.id);
         let at = if op.last { self.ops.len() } else { self.ops.iter().take_while(|o| !o.last).count() };
         self.ops.insert(at, op);

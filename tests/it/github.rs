@@ -109,15 +109,17 @@ impl Drop for Scene {
         if std::thread::panicking() {
             return;
         }
-        assert_eq!(self.hub.violations(), Vec::<String>::new(), "GitHub's own description was broken");
-        // Of all that was ever asked: no token that writes.
-        for e in
-            self.hub.exchanges().iter().filter(|e| e.path.ends_with("/access_tokens") && e.authority == "app")
-        {
-            let body = e.request.as_ref().expect("a body");
-            assert_eq!(body["repositories"].as_array().map(Vec::len), Some(1), "{body}");
-            assert!(!body.to_string().contains("write"), "{body}");
-        }
+        held_to_its_word(&self.hub);
+    }
+}
+
+/// GitHub's own description was kept, and of all that was ever asked for there is no token that writes.
+pub fn held_to_its_word(hub: &Standin) {
+    assert_eq!(hub.violations(), Vec::<String>::new(), "GitHub's own description was broken");
+    for e in hub.exchanges().iter().filter(|e| e.path.ends_with("/access_tokens") && e.authority == "app") {
+        let body = e.request.as_ref().expect("a body");
+        assert_eq!(body["repositories"].as_array().map(Vec::len), Some(1), "{body}");
+        assert!(!body.to_string().contains("write"), "{body}");
     }
 }
 
@@ -135,7 +137,7 @@ fn pull(head: &str) -> NewPullRequest {
 }
 
 /// A request by hand, where the adapter has no call for it – for good reason, as a rule.
-async fn by_hand(hub: &Standin, method: &str, path: &str, token: &str, body: Value) -> (u16, Value) {
+pub async fn by_hand(hub: &Standin, method: &str, path: &str, token: &str, body: Value) -> (u16, Value) {
     let host = hub.web_url().trim_start_matches("http://").to_owned();
     let stream = tokio::net::TcpStream::connect(&host).await.expect("the stand-in");
     let (mut client, connection) =

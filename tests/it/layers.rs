@@ -20,7 +20,18 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["domain"]),
     (
         "orchestrator",
-        &["config", "docker", "domain", "git", "image-builder", "pool", "registry", "snapshots", "store"],
+        &[
+            "config",
+            "docker",
+            "domain",
+            "git",
+            "github",
+            "image-builder",
+            "pool",
+            "registry",
+            "snapshots",
+            "store",
+        ],
     ),
     // The stand-in for GitHub; its tests know everything.
     ("tests", &["domain", "git"]),

@@ -9,6 +9,7 @@ mod claims;
 mod docker;
 mod environment;
 mod faults;
+mod forge;
 mod freshness;
 mod github;
 mod http;

@@ -23,6 +23,7 @@ use orchestrator::links::Admission;
 use serde_json::{Value, json};
 use store::Store;
 use tempfile::TempDir;
+use tests::github::{APP_ID, CLIENT_ID, CLIENT_SECRET, Grade, Standin, WEBHOOK_SECRET};
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 
@@ -38,6 +39,8 @@ pub struct Setup {
     pub ready: bool,
     /// How agents behave from the beginning.
     pub agents: FakeAgentOptions,
+    /// Upstream and forge are a GitHub.
+    pub github: bool,
 }
 
 impl Setup {
@@ -47,7 +50,13 @@ impl Setup {
     }
 
     pub fn repos(repos: Vec<RepoSpec>) -> Self {
-        Self { repos, manual_clock: false, ready: true, agents: FakeAgentOptions::default() }
+        Self { repos, manual_clock: false, ready: true, agents: FakeAgentOptions::default(), github: false }
+    }
+
+    /// Upstream and forge are a stand-in for GitHub, with a user `ada` who may push.
+    pub fn github(mut self) -> Self {
+        self.github = true;
+        self
     }
 
     pub fn manual_clock(mut self) -> Self {
@@ -270,6 +279,7 @@ pub struct World {
     pub agents: Arc<Agents>,
     pub clock: Arc<ManualClock>,
     pub specs: Vec<RepoSpec>,
+    hub: Option<Standin>,
     shared_clock: SharedClock,
     server: Option<Server>,
     expected: Vec<String>,
@@ -299,8 +309,22 @@ impl World {
 
     async fn new(setup: Setup, number: u64) -> Self {
         let dir = tempfile::Builder::new().prefix("hb").tempdir().expect("temporary directory");
+        #[allow(clippy::disallowed_methods)] // the beginning of a clock that stands still
+        let clock = Arc::new(ManualClock::at(jiff::Timestamp::now()));
+        let shared_clock: SharedClock =
+            if setup.manual_clock { clock.clone() } else { Arc::new(SystemClock) };
+        let hub = match setup.github {
+            true => Some(Standin::start(shared_clock.clone()).await.expect("the stand-in")),
+            false => None,
+        };
         let mut specs = setup.repos;
         for spec in &mut specs {
+            if let Some(hub) = &hub {
+                hub.repo(&spec.name);
+                hub.collaborator(&spec.name, "ada", Grade::Write);
+                spec.url = hub.clone_url(&spec.name);
+                continue;
+            }
             let path = dir.path().join("upstream").join(format!("{}.git", spec.name));
             let repo = BareRepo::create(&path).expect("upstream");
             repo.commit_files(&main(), &[("README.md", Some(b"hello\n"))], "first", &ada()).expect("commit");
@@ -323,16 +347,13 @@ impl World {
                 inner.trees.insert(digest.clone(), tree);
             }
         });
-        #[allow(clippy::disallowed_methods)] // the beginning of a clock that stands still
-        let clock = Arc::new(ManualClock::at(jiff::Timestamp::now()));
-        let shared_clock: SharedClock =
-            if setup.manual_clock { clock.clone() } else { Arc::new(SystemClock) };
         let mut world = Self {
             dir,
             backend,
             agents,
             clock,
             specs,
+            hub,
             shared_clock,
             server: None,
             expected: Vec::new(),
@@ -360,11 +381,16 @@ impl World {
             .expect("runtime");
         let (state, specs) = (self.state_dir(), self.specs.clone());
         let (backend, clock) = (self.backend.clone(), self.shared_clock.clone());
+        let forge = self
+            .hub
+            .as_ref()
+            .map_or(config::ForgeSettings::Local, |hub| github_settings(hub, self.dir.path()));
         let options = move || {
             let mut options = Options::new(&state, specs.clone(), Engine::Given(backend.clone()));
             options.agent = Some(b"no agent".to_vec());
             options.clock = clock.clone();
             options.schedules = false;
+            options.forge = forge.clone();
             options
         };
         let (app, address) = runtime
@@ -381,6 +407,9 @@ impl World {
         self.agents.inner().server = Some((Arc::downgrade(&app.fleet), runtime.handle().clone()));
         let metrics = app.metrics.clone();
         self.backend.on_call(move |call, took, failed| metrics.backend_called(call, took, failed));
+        if let Some(hub) = &self.hub {
+            hub.webhooks_to(Some(&format!("http://{address}/v1/webhooks/github")));
+        }
         self.server = Some(Server { runtime: Some(runtime), app, address });
         self.agents.redial_all();
     }
@@ -469,6 +498,17 @@ impl World {
     /// Without a key.
     pub async fn send_bare(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         http::send(self.server().address, method, path, headers, body).await.expect("an answer")
+    }
+
+    /// Without a key, and without an answer perhaps.
+    pub async fn try_bare(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<Answer> {
+        http::send(self.server().address, method, path, headers, body).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -578,7 +618,16 @@ impl World {
 
     // ----------------------------------------------------------------------------------------- repos, pools
 
+    /// The stand-in for GitHub.
+    #[track_caller]
+    pub fn hub(&self) -> &Standin {
+        self.hub.as_ref().expect("a World with GitHub")
+    }
+
     pub fn upstream(&self, repo: &RepoName) -> BareRepo {
+        if let Some(hub) = &self.hub {
+            return hub.bare(repo);
+        }
         let spec = self.specs.iter().find(|s| s.name == *repo).expect("a repo of this World");
         BareRepo::at(&spec.url)
     }
@@ -777,6 +826,9 @@ impl World {
     }
 
     async fn finish(mut self) {
+        if let Some(hub) = &self.hub {
+            crate::github::held_to_its_word(hub);
+        }
         self.backend.clear_faults();
         self.backend.thaw_list();
         self.agents.mute(false);
@@ -815,6 +867,31 @@ impl World {
         assert!(surprising.is_empty(), "logged and not expected:\n{}", surprising.join("\n"));
         assert!(unused.is_empty(), "expected and not logged: {unused:?}");
     }
+}
+
+/// A configuration for the stand-in; its secrets lie in files.
+fn github_settings(hub: &Standin, dir: &std::path::Path) -> config::ForgeSettings {
+    let secret = |name: &str, value: &str| {
+        let path = dir.join(name);
+        std::fs::write(&path, value).expect("write a secret");
+        domain::SecretSource::File(path)
+    };
+    config::ForgeSettings::Github(Box::new(config::GithubSettings {
+        app_id: APP_ID,
+        private_key: secret("app.pem", &hub.private_key()),
+        webhook_secrets: vec![
+            secret("webhook.new", "the secret that is to come"),
+            secret("webhook", WEBHOOK_SECRET),
+        ],
+        api_url: hub.api_url(),
+        web_url: hub.web_url(),
+        git_url: hub.web_url(),
+        users: Some(config::GithubUsers {
+            client_id: CLIENT_ID.into(),
+            client_secret: Some(secret("client", CLIENT_SECRET)),
+            vault_key: secret("vault", &"0a".repeat(32)),
+        }),
+    }))
 }
 
 /// A process that another test starts at this very moment holds a copy of every lock of ours until it has become

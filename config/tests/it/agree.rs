@@ -87,6 +87,16 @@ fn good_documents_are_good_to_both() {
         with("/backend", json!({ "docker": {} })),
         with("/backend/docker", json!({ "host": "unix:///x", "runtime": "runc", "network": "n" })),
         with("/forge", json!("local")),
+        json!({
+            "forge": { "github": {
+                "app_id": 1, "private_key": { "file": "/a.pem" }, "webhook_secret": { "env": "X" },
+                "previous_webhook_secret": { "env": "Y" }, "api_url": "https://git.acme.example/api/v3",
+                "web_url": "https://git.acme.example", "git_url": "https://git.acme.example",
+            } },
+            "repos": [{
+                "name": "acme/api", "url": "https://git.acme.example/Acme/api", "image": { "base": "debian" },
+            }],
+        }),
         with("/budget", json!({ "memory": "900GiB", "cpus": 24 })),
         with("/budget", json!({ "cpus": 2.5 })),
         with("/budget", json!({ "sandboxes": 40 })),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::ports::Mirrors;
 use domain::{CommitId, Error, RepoName, Result, SessionId};
-use git::{Access, Credentials, Direction, GatewayOptions, MirrorOptions};
+use git::{Access, Authority, Credentials, Direction, GatewayOptions, MirrorOptions};
 
 use crate::world::*;
 
@@ -294,17 +294,16 @@ struct Tokens;
 
 #[async_trait]
 impl Credentials for Tokens {
-    async fn header(
+    async fn authority(
         &self,
         _: &RepoName,
         way: Direction,
         session: Option<SessionId>,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<Authority>> {
+        let good = || Authority::new(format!("Authorization: {}", git::testing::basic("tok-en")));
         match (way, session) {
-            (Direction::Fetch, None) => Ok(Some(format!("Authorization: {}", git::testing::basic("tok-en")))),
-            (Direction::Push, Some(s)) if s == crate::world::session() => {
-                Ok(Some(format!("Authorization: {}", git::testing::basic("tok-en"))))
-            }
+            (Direction::Fetch, None) => Ok(Some(good())),
+            (Direction::Push, Some(s)) if s == crate::world::session() => Ok(Some(good())),
             _ => Err(Error::permanent("the token of ada was revoked; sign in again")),
         }
     }

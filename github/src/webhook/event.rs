@@ -2,7 +2,7 @@
 //! not known is no error: GitHub adds some every month.
 
 use domain::ports::PullRequestView;
-use domain::{Branch, CommitId, Error, RepoName, Result};
+use domain::{Branch, CommitId, Error, How, News, RepoName, Result, Review, Verdict};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +15,7 @@ pub enum Event {
     /// A branch moved. Tags are not told.
     Push(Push),
     PullRequest(Box<PullRequestNews>),
-    Review(Review),
+    Review(ReviewNews),
     Installation(InstallationChange),
     InstallationRepositories(InstallationRepositories),
     /// The user has taken the App's authorization back.
@@ -56,24 +56,18 @@ pub struct PullRequestNews {
     pub pull_request: PullRequestView,
 }
 
-/// What a reviewer says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    Approved,
-    ChangesRequested,
-    Commented,
-    /// Taken back by a maintainer.
-    Dismissed,
+impl PullRequestNews {
+    pub fn news(&self) -> News {
+        let how = if self.action == "reopened" { How::Reopened } else { How::Told };
+        News::of(&self.pull_request, how)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Review {
+pub struct ReviewNews {
     pub repository: RepositoryRef,
     pub number: u64,
-    pub reviewer: String,
-    pub verdict: Verdict,
-    pub submitted_at: Timestamp,
-    pub review: u64,
+    pub review: Review,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -275,13 +269,15 @@ fn review(body: ReviewBody) -> Result<Event> {
     };
     // One that was begun and not sent has no time.
     let Some(submitted_at) = body.review.submitted_at else { return Ok(Event::Other) };
-    Ok(Event::Review(Review {
+    Ok(Event::Review(ReviewNews {
         repository: body.repository.read()?,
         number: body.pull_request.number,
-        reviewer: body.review.user.map_or_else(|| "ghost".into(), |u| u.login),
-        verdict,
-        submitted_at,
-        review: body.review.id,
+        review: Review {
+            reviewer: body.review.user.map_or_else(|| "ghost".into(), |u| u.login),
+            verdict,
+            submitted_at,
+            id: body.review.id,
+        },
     }))
 }
 

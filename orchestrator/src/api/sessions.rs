@@ -20,14 +20,14 @@ use super::types::{
     CreateSession, Extend, Fork, List, OpenPullRequest, PullRequestView, SessionView, SyncAction, SyncAgain,
     SyncView, User,
 };
-use super::{ApiResult, Hotbed, Payload, detached, key_of, made, parse};
+use super::{ApiResult, Hotbed, Payload, detached, key_of, made, parse, users};
 use crate::app::App;
 use crate::idempotency::Begin;
 use crate::pulls::PullOrder;
 use crate::sessions::{NewSession, Start};
 
 /// Who commits, from what a client says of its user. Both parts end up in a git header, so neither may break one.
-fn identity(user: &User) -> Result<Identity> {
+fn identity(app: &App, user: &User) -> Result<Identity> {
     let login = user.login.trim();
     if login.is_empty() || login.len() > 100 || login.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(Error::invalid(format!(
@@ -43,10 +43,19 @@ fn identity(user: &User) -> Result<Identity> {
         }
         Ok(value)
     };
+    // What the forge counts as this account's own, where it is known without asking.
+    let known = match &app.github {
+        Some(github) => github.people.identity(login),
+        None => Identity {
+            login: login.to_owned(),
+            name: login.to_owned(),
+            email: format!("{login}@users.noreply.hotbed.invalid"),
+        },
+    };
     Ok(Identity {
-        name: clean("name", user.name.as_deref(), login.to_owned())?,
-        email: clean("email", user.email.as_deref(), format!("{login}@users.noreply.hotbed.invalid"))?,
-        login: login.to_owned(),
+        name: clean("name", user.name.as_deref(), known.name)?,
+        email: clean("email", user.email.as_deref(), known.email)?,
+        login: known.login,
     })
 }
 
@@ -79,7 +88,7 @@ async fn new_session(app: &App, body: &CreateSession) -> Result<NewSession> {
             }
             None => "unknown/unknown".parse().map_err(|e| Error::permanent("name a repo").caused_by(e))?,
         },
-        user: identity(&body.user)?,
+        user: identity(app, &body.user)?,
         base: optional("base", body.base.as_ref())?,
         branch: optional("branch", body.branch.as_ref())?,
         warmup: optional("warmup", body.warmup.as_ref())?,
@@ -148,7 +157,15 @@ pub async fn create(
 ) -> ApiResult<Response> {
     let key = key_of(&headers, "POST /v1/sessions", &body.raw)?;
     let new = new_session(&app, &body.value).await?;
+    let token = body.value.user_token.as_ref().map(users::taken).transpose()?;
+    let people = app.github.as_ref().map(|g| g.people.clone());
+    if token.is_some() && people.is_none() {
+        return Err(Error::invalid("`user_token`: the forge of this Hotbed is not GitHub").into());
+    }
     let created = detached(async move { app.sessions.create(new, key).await }).await?;
+    if let (Some(token), Some(people)) = (token, people) {
+        people.hand(created.record.id, token.of(&created.record.user.login));
+    }
     Ok(made(created.replayed, SessionView::from(&*created.record)))
 }
 
@@ -323,7 +340,7 @@ pub async fn fork(
     let id: SessionId = parse("id", &id)?;
     let session = app.sessions.require(id).await?;
     let key = key_of(&headers, &format!("POST /v1/sessions/{id}/fork"), &body.raw)?;
-    let user = body.value.user.as_ref().map(identity).transpose()?;
+    let user = body.value.user.as_ref().map(|u| identity(&app, u)).transpose()?;
     let branch = optional("branch", body.value.branch.as_ref())?;
     let created = detached(async move {
         // The key is asked before anything is done: a repeated fork takes no second snapshot (F7).

@@ -12,6 +12,7 @@ use domain::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
 pub use self::difference::{
     CommitView, CommitsView, FileChangeView, FilesView, ImageDiffView, PackageChangeView, PackagesView,
@@ -68,6 +69,95 @@ pub struct CreateSession {
     /// Environment of what runs in the session. Stored as it is: not for secrets.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// A token of the user's at GitHub, to push and open with: kept in memory for as long as the session lives, never
+    /// stored, never shown, never in the sandbox.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, write_only)]
+    pub user_token: Option<Token>,
+}
+
+/// A secret on its way in: zeroed when dropped, shown by nothing.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub Zeroizing<String>);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HandToken {
+    #[schema(value_type = String, write_only)]
+    pub token: Token,
+}
+
+/// Somebody who has signed in, or had.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct UserView {
+    pub login: String,
+    /// GitHub's number for the account: it stays when the login changes.
+    pub id: u64,
+    pub name: Option<String>,
+    pub signed_in: bool,
+    /// Why they have to sign in again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl UserView {
+    pub fn of(account: &github::Account, signed_in: bool, why: Option<String>) -> Self {
+        let github::Account { id, login, name } = account.clone();
+        Self { login, id, name, signed_in, why }
+    }
+}
+
+/// A sign-in by device that has begun.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DeviceSignInView {
+    pub id: String,
+    /// What the user types in.
+    pub user_code: String,
+    /// Where.
+    pub verification_uri: String,
+    /// How often to ask.
+    pub interval_seconds: u64,
+    pub ends_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DeviceSignInPoll {
+    /// `pending`, `done`, `refused` or `expired`.
+    pub state: String,
+    /// While it is pending.
+    pub again_in_seconds: Option<u64>,
+    /// When it is done.
+    pub user: Option<UserView>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BeginWebSignIn {
+    /// Where GitHub sends the browser back to; one of the App's callback URLs.
+    pub redirect_uri: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct WebSignInView {
+    /// Where to send the browser.
+    pub url: String,
+    /// Comes back with the code. Keep it with the browser.
+    pub state: String,
+    pub ends_at: Timestamp,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FinishWebSignIn {
+    pub state: String,
+    pub code: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -469,6 +559,14 @@ pub struct PullRequestView {
     pub author: String,
     pub created_at: Timestamp,
     pub error: Option<String>,
+    pub opened_at: Option<Timestamp>,
+    pub merged_at: Option<Timestamp>,
+    /// Reviewers whose last word is an approval.
+    pub approvals: usize,
+    /// Reviewers whose last word is that something has to change.
+    pub changes_requested: usize,
+    /// How often its commits changed after it was opened.
+    pub revisions: u32,
 }
 
 impl From<&PullRequestRecord> for PullRequestView {
@@ -489,6 +587,11 @@ impl From<&PullRequestRecord> for PullRequestView {
             author: r.author.clone(),
             created_at: r.created_at,
             error: r.error.clone(),
+            opened_at: r.opened_at,
+            merged_at: r.merged_at,
+            approvals: r.reviews.approvals(),
+            changes_requested: r.reviews.changes_requested(),
+            revisions: r.revisions,
         }
     }
 }

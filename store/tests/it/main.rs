@@ -1,6 +1,7 @@
 //! The store through its public face, on real files, with real processes killed.
 
 mod build_logs;
+mod deliveries;
 mod kill;
 mod model;
 mod open;

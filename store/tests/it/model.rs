@@ -201,7 +201,10 @@ impl Model {
             builds: sorted(self.builds.values().filter(|r| !r.state.is_end()).cloned(), |r| r.id),
             snapshots: sorted(self.snapshots.values().cloned(), |r| r.id),
             pull_requests: sorted(
-                self.requests.values().filter(|r| r.state == PullRequestState::Pending).cloned(),
+                self.requests
+                    .values()
+                    .filter(|r| matches!(r.state, PullRequestState::Pending | PullRequestState::Open))
+                    .cloned(),
                 |r| r.id,
             ),
             warmups: sorted(self.warmups.values().filter(|r| r.state == WarmupState::Live).cloned(), |r| {

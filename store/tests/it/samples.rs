@@ -201,6 +201,11 @@ pub fn pull_request(n: u128, state: PullRequestState) -> PullRequestRecord {
         author: "a".into(),
         created_at: at(n as i64),
         error: None,
+        opened_at: None,
+        merged_at: None,
+        life: None,
+        reviews: Default::default(),
+        revisions: 0,
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use github::webhook::{Event, Life, News, WebhookSecrets};
+use domain::Life;
+use github::webhook::{Event, WebhookSecrets};
 use serde_json::{Value, json};
 use tests::github::{Grade, WEBHOOK_SECRET};
 
@@ -120,8 +121,8 @@ async fn webhooks_of_the_stand_in_are_as_octokit_describes_them() {
         kinds.push(format!("{event}.{}", body["action"].as_str().unwrap_or("-")));
         if let Event::PullRequest(news) = read {
             match &mut life {
-                None => life = Some(Life::begin(News::of(&news))),
-                Some(life) => drop(life.absorb(News::of(&news))),
+                None => life = Some(Life::begin(news.news())),
+                Some(life) => drop(life.absorb(news.news())),
             }
         }
     }

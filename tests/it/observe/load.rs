@@ -16,9 +16,10 @@ pub const REPO: &str = "acme/api";
 /// A repo without a pool: its sessions are cold.
 const COLD: &str = "acme/cold";
 
-/// Two repos; warm-ups are forgotten soon.
+/// Two repos at GitHub; warm-ups are forgotten soon.
 pub fn setup() -> Setup {
     Setup::repos(vec![spec(REPO, 2), spec(COLD, 0)])
+        .github()
         .change(|spec| spec.pool.warmup_ttl = Duration::from_secs(2))
 }
 
@@ -106,9 +107,15 @@ async fn work(w: &World, number: u32) {
     let tip = upstream.tip(&main()).expect("tip").expect("main");
     upstream.set_branch(&branch, &tip).expect("branch");
     w.commit_to(&branch, &format!("work {number}"));
+    let kind = [("content-type", "application/json")];
+    let token = json!({"token": w.hub().personal_token("ada")}).to_string();
+    w.send("PUT", "/v1/users/ada/token", &kind, token.as_bytes()).await.expect(200);
+    let mut opened = Value::Null;
     for _ in 0..2 {
-        w.post(&format!("{path}/pull-requests"), &json!({"title": "Do it"})).await.expect(201);
+        opened =
+            w.post(&format!("{path}/pull-requests"), &json!({"title": "Do it"})).await.expect(201).json();
     }
+    merge(w, &path, &opened["number"]).await;
     w.end(&warm).await;
     let mut follow = order(REPO);
     follow["parent"] = json!(id(&warm));
@@ -123,6 +130,19 @@ async fn work(w: &World, number: u32) {
     w.post(&refused, &json!({"title": "Nothing"})).await.expect(201);
     w.end(&restored).await;
     w.end(&cold).await;
+}
+
+/// Somebody merges it at GitHub, which tells.
+async fn merge(w: &World, session: &str, number: &Value) {
+    let token = w.hub().personal_token("ada");
+    let path = format!("/repos/{REPO}/pulls/{number}/merge");
+    let (status, said) = crate::github::by_hand(w.hub(), "PUT", &path, &token, json!({})).await;
+    assert_eq!(status, 200, "{said}");
+    w.wait("the merge is known", async || {
+        let all = w.get(&format!("{session}/pull-requests")).await.expect(200).json();
+        (all["items"][0]["state"] == "merged").then_some(())
+    })
+    .await;
 }
 
 /// What goes wrong and is mended.

@@ -86,6 +86,11 @@ impl Standin {
         }
     }
 
+    /// Every token and code that was ever given out.
+    pub fn secrets(&self) -> Vec<String> {
+        self.inner.state().given.clone()
+    }
+
     /// How many tokens of installations are good now.
     pub fn live_installation_tokens(&self) -> usize {
         let state = self.inner.state();

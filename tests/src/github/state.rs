@@ -220,6 +220,8 @@ pub(crate) struct State {
     pub limit: Option<Limit>,
     /// Makes minted tokens this long; they have the stateless form then.
     pub token_length: Option<usize>,
+    /// Every token and code that was ever given out.
+    pub given: Vec<String>,
     next: u64,
 }
 
@@ -256,6 +258,7 @@ impl State {
             skew: SignedDuration::ZERO,
             limit: None,
             token_length: None,
+            given: Vec::new(),
             next: 1000,
         }
     }
@@ -327,6 +330,7 @@ impl State {
                 word.push('x');
             }
         }
+        self.given.push(word.clone());
         word
     }
 }

@@ -1,18 +1,38 @@
 //! The life of a pull request, from reports that come late, twice and in the wrong order.
 //!
-//! Reports are ordered by GitHub's own `updated_at`, never by arrival. What is closed stays closed until GitHub says
+//! Reports are ordered by the forge's own `updated_at`, never by arrival. What is closed stays closed until the forge says
 //! `reopened`; what is merged stays merged. A report of something open that comes while the pull request is closed
 //! is kept aside: should `reopened` follow, it may be the newer one of the two. However deliveries of different seconds are
 //! repeated and shuffled, the end is the same; a property test holds that.
 
 use std::collections::BTreeMap;
 
-use domain::PullRequestState;
-use domain::ports::PullRequestView;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{PullRequestNews, Review, Verdict};
+use crate::PullRequestState;
+use crate::ports::PullRequestView;
+
+/// What a reviewer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Approved,
+    ChangesRequested,
+    Commented,
+    /// Taken back by a maintainer.
+    Dismissed,
+}
+
+/// One review, as the forge reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    pub reviewer: String,
+    pub verdict: Verdict,
+    pub submitted_at: Timestamp,
+    /// The forge's number for it.
+    pub id: u64,
+}
 
 /// One report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,21 +51,15 @@ pub struct News {
 #[serde(rename_all = "snake_case")]
 pub enum How {
     Told,
-    /// GitHub told `reopened`.
+    /// The forge told `reopened`.
     Reopened,
-    /// GitHub was asked: the truth of that moment.
+    /// The forge was asked: the truth of that moment.
     Asked,
 }
 
 impl News {
-    /// From a delivery.
-    pub fn of(news: &PullRequestNews) -> Self {
-        let how = if news.action == "reopened" { How::Reopened } else { How::Told };
-        Self { how, ..Self::seen(&news.pull_request) }
-    }
-
-    /// From asking GitHub.
-    pub fn seen(view: &PullRequestView) -> Self {
+    /// From the forge's view of it.
+    pub fn of(view: &PullRequestView, how: How) -> Self {
         Self {
             state: view.state,
             draft: view.draft,
@@ -53,11 +67,11 @@ impl News {
             head_commit: view.head_commit.to_string(),
             updated_at: view.updated_at,
             merged_at: view.merged_at,
-            how: How::Asked,
+            how,
         }
     }
 
-    /// What orders reports. GitHub stamps whole seconds: within one, what is further on in life is the later one.
+    /// What orders reports. Forges stamp whole seconds: within one, what is further on in life is the later one.
     fn rank(&self) -> (Timestamp, u8) {
         let further = match (self.state, self.how) {
             (PullRequestState::Merged, _) => 3,
@@ -148,7 +162,7 @@ impl Reviews {
             Verdict::Commented => return false,
         };
         // A dismissal carries the time of the review that it dismisses.
-        let new = (review.submitted_at, review.review, word.to_owned());
+        let new = (review.submitted_at, review.id, word.to_owned());
         let dismissed = |word: &str| word == "dismissed";
         match self.0.get(&review.reviewer) {
             Some((at, id, old)) if (*at, *id, dismissed(old)) >= (new.0, new.1, dismissed(&new.2)) => false,
@@ -237,12 +251,10 @@ mod tests {
     #[test]
     fn the_last_word_of_each_reviewer_counts() {
         let review = |reviewer: &str, verdict, second, id| Review {
-            repository: super::super::RepositoryRef { id: 1, name: "acme/api".parse().unwrap() },
-            number: 1,
             reviewer: reviewer.into(),
             verdict,
             submitted_at: Timestamp::from_second(second).unwrap(),
-            review: id,
+            id,
         };
         let mut reviews = Reviews::default();
         assert!(reviews.absorb(&review("bo", Verdict::Approved, 5, 2)));
@@ -255,7 +267,7 @@ mod tests {
         assert_eq!(reviews.approvals(), 0);
     }
 
-    /// A life as GitHub would tell it: times never go back, what is closed opens by `reopened` alone.
+    /// A life as a forge would tell it: times never go back, what is closed opens by `reopened` alone.
     fn lives() -> impl Strategy<Value = Vec<News>> {
         prop::collection::vec((0..6u8, 1..3i64), 1..12).prop_map(|steps| {
             let (mut at, mut state, mut told) = (10, Open, vec![news(10, Open, false)]);

@@ -1,0 +1,80 @@
+//! The authority that git gets at GitHub: to read, a token of the App that is made for the one operation, reaches the
+//! one repository and dies with it; to push, the session's user's own. Never the one for the other.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
+
+use async_trait::async_trait;
+use domain::{Error, RepoName, Result, SessionId};
+use git::{Authority, Credentials, Direction};
+use github::{Access, Lease, git_header};
+
+use super::Github;
+use crate::repos::Repos;
+use crate::sessions::Sessions;
+
+/// [`Credentials`] of the mirrors. It is made before the repos and sessions that it asks, which are made known to it
+/// when they are there.
+#[derive(Clone)]
+pub struct Upstream(Arc<Inner>);
+
+struct Inner {
+    github: Arc<Github>,
+    known: OnceLock<(Arc<Repos>, Weak<Sessions>)>,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Upstream")
+    }
+}
+
+impl Upstream {
+    pub fn new(github: Arc<Github>) -> Self {
+        Self(Arc::new(Inner { github, known: OnceLock::new() }))
+    }
+
+    pub fn learn(&self, repos: Arc<Repos>, sessions: &Arc<Sessions>) {
+        let _ = self.0.known.set((repos, Arc::downgrade(sessions)));
+    }
+
+    async fn to_push(&self, session: SessionId) -> Result<Authority> {
+        let (_, sessions) = self.0.known.get().ok_or_else(starting)?;
+        let sessions = sessions.upgrade().ok_or_else(starting)?;
+        let user = sessions.require(session).await?.record().user.login.clone();
+        let token = self.0.github.people.to_push(session, &user).await?;
+        Ok(Authority::new(git_header(token.expose()).as_str()))
+    }
+}
+
+#[async_trait]
+impl Credentials for Upstream {
+    async fn authority(
+        &self,
+        repo: &RepoName,
+        direction: Direction,
+        session: Option<SessionId>,
+    ) -> Result<Option<Authority>> {
+        let (repos, _) = self.0.known.get().ok_or_else(starting)?;
+        if !self.0.github.has(repo, &repos.spec(repo)?.url) {
+            return Ok(None);
+        }
+        match (direction, session) {
+            (Direction::Fetch, _) => {
+                let lease = Lease::new(self.0.github.app.clone(), repo.clone(), Access::ReadContents);
+                let header = lease.token().await?.git_header();
+                Ok(Some(Authority::new(header.as_str()).holding(lease)))
+            }
+            (Direction::Push, Some(session)) => self.to_push(session).await.map(Some),
+            (Direction::Push, None) => Err(Error::denied("nobody pushes without a session")),
+        }
+    }
+
+    fn doubt(&self, session: SessionId) {
+        self.0.github.people.doubt(session);
+    }
+}
+
+fn starting() -> Error {
+    Error::unavailable("Hotbed is starting or stopping")
+}

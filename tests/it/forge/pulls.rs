@@ -1,0 +1,111 @@
+//! The life of a pull request, from the session's commit to its merge, and what is made up for when nobody told.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::github::{Fault, Mischief};
+
+use super::{Tree, at_github, open, pulls_of, session, setup, sign_in};
+use crate::world::World;
+
+async fn pushed(w: &World) -> (Value, Tree) {
+    sign_in(w, "ada").await;
+    let view = session(w).await;
+    let tree = Tree::of(w, &view).await;
+    tree.commit("Work").await;
+    tree.push().await.fine();
+    (view, tree)
+}
+
+/// F52: one pull request under the user's name, however often it is asked for; its author can't approve it, a reviewer
+/// can; merged, the session knows.
+#[test]
+fn f52_from_commit_to_merge() {
+    World::with(setup(1).manual_clock(), async |w| {
+        let (view, tree) = pushed(w).await;
+        let first = open(w, &view, "Do it").await;
+        let again = open(w, &view, "Do it again").await;
+        assert_eq!((&first["number"], &again["number"]), (&json!(1), &json!(1)), "{first} {again}");
+        let there = w.hub().pulls(&w.specs[0].name);
+        assert_eq!(there.len(), 1);
+        assert_eq!((&there[0]["user"]["login"], &there[0]["title"]), (&json!("ada"), &json!("Do it")));
+        w.clock.advance(Duration::from_secs(60));
+        tree.commit("Mend it").await;
+        tree.push().await.fine();
+        w.clock.advance(Duration::from_secs(60));
+        let approve = json!({"event": "APPROVE"});
+        let (status, refused) = at_github(w, "ada", "POST", "/pulls/1/reviews", approve.clone()).await;
+        assert_eq!(status, 422, "{refused}");
+        w.hub().collaborator(&w.specs[0].name, "bea", tests::github::Grade::Write);
+        assert_eq!(at_github(w, "bea", "POST", "/pulls/1/reviews", approve).await.0, 200);
+        w.clock.advance(Duration::from_secs(60));
+        assert_eq!(at_github(w, "bea", "PUT", "/pulls/1/merge", json!({})).await.0, 200);
+        let merged = w
+            .wait("the session knows", async || {
+                let all = pulls_of(w, &view).await;
+                all.iter().all(|p| p["state"] == "merged" && p["approvals"] == 1).then_some(all)
+            })
+            .await;
+        assert_eq!((&merged[0]["revisions"], &merged[0]["approvals"]), (&json!(1), &json!(1)), "{merged:?}");
+        assert!(merged[0]["merged_at"].is_string() && merged[0]["opened_at"].is_string());
+        let ends = w.metric("hotbed_pull_request_ends_total");
+        assert!(ends.iter().any(|(labels, n)| labels.contains("merged") && *n >= 1.0), "{ends:?}");
+    });
+}
+
+/// Nobody told, and it is found out: deliveries that failed are asked for again, and what is open is asked about.
+#[test]
+fn what_was_missed_is_made_up_for() {
+    World::with(setup(1).manual_clock(), async |w| {
+        let (view, _tree) = pushed(w).await;
+        assert_eq!(open(w, &view, "Do it").await["state"], "open");
+        // Nobody listens where GitHub delivers to.
+        w.hub().webhooks_to(Some("http://127.0.0.1:1/v1/webhooks/github"));
+        w.hub().collaborator(&w.specs[0].name, "bea", tests::github::Grade::Write);
+        w.clock.advance(Duration::from_secs(60));
+        at_github(w, "bea", "POST", "/pulls/1/reviews", json!({"event": "APPROVE"})).await;
+        w.clock.advance(Duration::from_secs(60));
+        at_github(w, "bea", "PUT", "/pulls/1/merge", json!({})).await;
+        // The start asks about what is open, and for what was missed.
+        w.restart().await;
+        w.wait("the merge is known, and the review", async || {
+            let all = pulls_of(w, &view).await;
+            (all[0]["state"] == "merged" && all[0]["approvals"] == 1).then_some(())
+        })
+        .await;
+    });
+}
+
+/// F52: the answer is lost and the pull request is there; GitHub is away; limits. Whatever it was, there is one in the
+/// end, and until then the row waits.
+#[test]
+fn f52_answers_that_are_lost() {
+    World::with(setup(1), async |w| {
+        w.allow_log("GitHub");
+        let (view, _tree) = {
+            w.hub().user("ada");
+            let token = json!({"token": w.hub().personal_token("ada")}).to_string();
+            let kind = [("content-type", "application/json")];
+            w.send("PUT", "/v1/users/ada/token", &kind, token.as_bytes()).await.expect(200);
+            let view = session(w).await;
+            let tree = Tree::of(w, &view).await;
+            tree.commit("Work").await;
+            tree.push().await.fine();
+            (view, tree)
+        };
+        w.hub().fault(Fault::once("POST", "/pulls", Mischief::DoneThenSilence));
+        let opened = open(w, &view, "Do it").await;
+        assert_eq!(opened["state"], "open", "{opened}");
+        w.hub().fault(Fault::many(1, "GET", "/pulls", Mischief::Answer(502, vec![], String::new())));
+        let waits = open(w, &view, "Once more").await;
+        assert_eq!(waits["state"], "pending", "{waits}");
+        let all = w
+            .wait("it was asked again", async || {
+                let all = pulls_of(w, &view).await;
+                all.iter().all(|p| p["state"] == "open").then_some(all)
+            })
+            .await;
+        assert!(all.iter().all(|p| p["number"] == 1), "{all:?}");
+        assert_eq!(w.hub().pulls(&w.specs[0].name).len(), 1);
+    });
+}
