@@ -9,6 +9,7 @@ mod output;
 mod pool;
 mod recipe;
 mod session;
+mod stats;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -82,6 +83,8 @@ enum Command {
     Logout { login: String },
     /// Who has signed in.
     Users,
+    /// What came of sessions: merged pull requests, how long they took, who is at work now.
+    Stats(stats::StatsArgs),
     /// The API's description, OpenAPI 3.1.
     Openapi,
     /// Completions for a shell.
@@ -232,6 +235,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Login(args) => login::login(&ctx, args).await?,
         Command::Logout { login } => login::logout(&ctx, &login).await?,
         Command::Users => login::users(&ctx).await?,
+        Command::Stats(args) => stats::run(&ctx, &args).await?,
         Command::Openapi => {
             let text = crate::api::openapi()
                 .to_pretty_json()

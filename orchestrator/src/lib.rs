@@ -34,5 +34,6 @@ pub mod room;
 pub mod secrets;
 pub mod sessions;
 pub mod shipping;
+pub mod stats;
 pub mod tasks;
 pub mod warmups;

@@ -102,6 +102,12 @@ impl App {
     }
 
     fn measure_queues(&self, now: Timestamp) {
+        let prompting = self.sessions.prompting();
+        for spec in self.repos.all() {
+            let people = prompting.get(&spec.name).map_or(0, std::collections::BTreeSet::len);
+            let label = OfRepo { repo: spec.name.to_string() };
+            self.metrics.people_prompting.get_or_create(&label).set(people as i64);
+        }
         let webhooks = self.github.as_ref().map_or(0, |g| g.hooks.waiting());
         for (queue, n) in [
             ("cold_start", self.sessions.cold_waiting()),

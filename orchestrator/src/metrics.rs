@@ -178,7 +178,12 @@ pub struct Metrics {
     snapshot_bytes: Histograms<OfKind>,
     pull_requests: Family<OfResult, Counter>,
     pull_ends: Family<RepoEnd, Counter>,
+    pulls_approved: Family<OfRepo, Counter>,
+    sessions_merged: Family<OfRepo, Counter>,
+    pull_open: Histogram,
     pull_merge: Histogram,
+    pull_revisions: Histogram,
+    pub people_prompting: Family<OfRepo, Gauge>,
     webhooks: Family<OfResult, Counter>,
     pub outbox_pending: Family<OfKind, Gauge>,
     pub outbox_oldest: Family<OfKind, FloatGauge>,
@@ -382,6 +387,31 @@ impl Metrics {
                 "pull_request_ends",
                 "Pull requests of sessions that were merged or closed, each time; by repo",
                 [Values::Words(PULL_ENDS.to_vec())],
+            ),
+            pulls_approved: b.family(
+                "pull_requests_approved",
+                "Pull requests of sessions that ended with somebody's approval; by repo",
+                [],
+            ),
+            sessions_merged: b.family(
+                "sessions_merged",
+                "Sessions that led to a merged pull request; by repo",
+                [],
+            ),
+            pull_open: b.histogram(
+                "pull_request_open_seconds",
+                "From the beginning of a session to its pull request",
+                &DAYS,
+            ),
+            pull_revisions: b.histogram(
+                "pull_request_revisions",
+                "How often the commits of a pull request had changed when it ended",
+                &COMMITS,
+            ),
+            people_prompting: b.family(
+                "people_prompting",
+                "People who used a session within the last five minutes; by repo",
+                [],
             ),
             pull_merge: b.histogram(
                 "pull_request_merge_seconds",
@@ -649,10 +679,25 @@ impl Metrics {
             PullRequestState::Closed => "closed",
             _ => return,
         };
-        self.pull_ends.get_or_create(&RepoEnd { repo: record.repo.to_string(), end }).inc();
+        let repo = record.repo.to_string();
+        self.pull_ends.get_or_create(&RepoEnd { repo: repo.clone(), end }).inc();
+        self.pull_revisions.observe(f64::from(record.revisions));
+        if record.reviews.approvals() > 0 {
+            self.pulls_approved.get_or_create(&OfRepo { repo }).inc();
+        }
         if let (Some(opened), Some(merged)) = (record.opened_at, record.merged_at) {
             self.pull_merge.observe(merged.duration_since(opened).as_secs_f64().max(0.0));
         }
+    }
+
+    /// A session has its pull request, so long after it began.
+    pub fn pull_request_opened_after(&self, took: jiff::SignedDuration) {
+        self.pull_open.observe(took.as_secs_f64().max(0.0));
+    }
+
+    /// A session has led to a merged pull request, its first.
+    pub fn session_merged(&self, repo: &RepoName) {
+        self.sessions_merged.get_or_create(&OfRepo { repo: repo.to_string() }).inc();
     }
 
     /// `result` is `opened`, `found`, `refused` or `by_hand`.
@@ -754,6 +799,7 @@ impl Metrics {
         self.pool_target.remove(&of);
         self.pool_wanted.remove(&of);
         self.pool_behind.remove(&of);
+        self.people_prompting.remove(&of);
         for state in ["warm", "starting", "creating"] {
             self.pool_sandboxes.remove(&RepoState { repo: repo.to_string(), state });
         }

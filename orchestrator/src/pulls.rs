@@ -198,6 +198,12 @@ impl Pulls {
                 record.opened_at = Some(opened.opened_at);
                 record.error = None;
                 self.metrics.pull_request(if opened.created { "opened" } else { "found" });
+                if opened.created
+                    && let Ok(Some(session)) = self.store.session(record.session).await
+                {
+                    let took = opened.opened_at.duration_since(session.created_at);
+                    self.metrics.pull_request_opened_after(took);
+                }
                 info!(session = %record.session, repo = %record.repo, number = opened.number, "pull request open");
             }
             Err(e) if e.kind().is_retryable() => {

@@ -10,7 +10,7 @@ mod end;
 mod phases;
 mod use_of;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -72,6 +72,9 @@ pub struct NewSession {
     pub idle_end: Option<Option<Duration>>,
     pub env: BTreeMap<String, String>,
 }
+
+/// For how long after they used a session people count as prompting.
+const PROMPTING_SECONDS: i64 = 5 * 60;
 
 /// When a session that was loaded was last used, as its stored deadline says it: a restart prolongs no life (F33).
 /// Its agent gets a minute to connect, because a command that runs is use.
@@ -300,6 +303,17 @@ impl Sessions {
 
     pub fn all(&self) -> Vec<Arc<Session>> {
         self.live.iter().map(|s| s.value().clone()).collect()
+    }
+
+    /// Who used a session within the last five minutes, by repo.
+    pub fn prompting(&self) -> BTreeMap<RepoName, BTreeSet<String>> {
+        let since = self.clock.now().as_second() - PROMPTING_SECONDS;
+        let mut by_repo = BTreeMap::<RepoName, BTreeSet<String>>::new();
+        for session in self.live.iter().filter(|s| s.last_active.load(Ordering::Relaxed) >= since) {
+            let record = session.record();
+            by_repo.entry(record.repo.clone()).or_default().insert(record.user.login.clone());
+        }
+        by_repo
     }
 
     pub fn live(&self, id: SessionId) -> Option<Arc<Session>> {

@@ -9,6 +9,7 @@ mod command_line;
 mod crashes;
 mod daemon;
 mod gate;
+mod github;
 mod losses;
 mod recipes;
 mod registry;

@@ -1,6 +1,6 @@
 //! Repos, builds, images, pools, statistics, and what the machine room asks: readiness and metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,7 +14,7 @@ use serde_json::json;
 use utoipa::IntoParams;
 
 use super::sessions::page;
-use super::types::{BuildView, List, PoolView, RepoView, StartBuild, Stats};
+use super::types::{BuildView, List, OutcomesView, PoolView, PromptingView, RepoView, StartBuild, Stats};
 use super::{ApiResult, Hotbed, Payload, detached, key_of, parse};
 use crate::app::App;
 use crate::idempotency::Begin;
@@ -167,10 +167,40 @@ pub async fn build_log(
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(body)).into_response())
 }
 
-/// Sessions, launches and pull requests, counted.
-#[utoipa::path(get, path = "/v1/stats", tag = "repos", responses((status = 200, body = Stats)))]
-pub async fn stats(State(app): Hotbed) -> ApiResult<Json<Stats>> {
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct StatsQuery {
+    /// How many days back outcomes are counted, 1 to 366; 30 when not given.
+    days: Option<u32>,
+}
+
+/// Sessions, launches and pull requests, counted; and what came of them.
+#[utoipa::path(get, path = "/v1/stats", tag = "repos", params(StatsQuery), responses((status = 200, body = Stats)))]
+pub async fn stats(State(app): Hotbed, Query(q): Query<StatsQuery>) -> ApiResult<Json<Stats>> {
+    let days = q.days.unwrap_or(30);
+    if !(1..=366).contains(&days) {
+        return Err(Error::invalid(format!("`days` is {days}: expected 1 to 366")).into());
+    }
     let s = app.store.stats().await?;
+    let since = jiff::SignedDuration::from_hours(24 * i64::from(days));
+    let since = app.clock.now().checked_sub(since).unwrap_or(jiff::Timestamp::MIN);
+    let (counts, pulls) = (app.store.session_counts(since).await?, app.store.session_pulls(since).await?);
+    let of = crate::stats::outcomes(&counts, &pulls);
+    let views = |all: &BTreeMap<String, crate::stats::Outcome>| {
+        all.iter().map(|(name, outcome)| (name.clone(), outcome.into())).collect()
+    };
+    let outcomes = OutcomesView {
+        days,
+        total: (&of.total).into(),
+        by_repo: views(&of.by_repo),
+        by_user: views(&of.by_user),
+    };
+    let by_repo = app.sessions.prompting();
+    let people: BTreeSet<_> = by_repo.values().flatten().collect();
+    let prompting = PromptingView {
+        people: people.len() as u64,
+        by_repo: by_repo.iter().map(|(repo, all)| (repo.to_string(), all.len() as u64)).collect(),
+    };
     let mut live_by_repo = BTreeMap::new();
     for session in app.sessions.all() {
         *live_by_repo.entry(session.repo.to_string()).or_default() += 1;
@@ -183,5 +213,7 @@ pub async fn stats(State(app): Hotbed) -> ApiResult<Json<Stats>> {
         snapshots_by_state: s.snapshots_by_state,
         people: s.people,
         live_by_repo,
+        prompting,
+        outcomes,
     }))
 }

@@ -1,11 +1,12 @@
 //! What becomes of pull requests at the forge: told by it, and asked for, because what is told may be missed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
 use domain::{ErrorKind, How, News, PullRequestRecord, PullRequestState, RepoName, Result, Review};
-use store::Tx;
+use store::{Page, Tx};
 use tokio::sync::Mutex as Turns;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -88,6 +89,8 @@ impl Pulls {
         change: impl Fn(&mut PullRequestRecord) -> bool,
     ) -> Result<()> {
         let _turn = self.open.turn.lock().await;
+        let mut counted = false;
+        let mut merged = BTreeSet::new();
         for mut record in self.store.pull_requests_numbered(repo, number).await? {
             let before = record.state;
             if !change(&mut record) {
@@ -96,12 +99,31 @@ impl Pulls {
             self.store.commit(Tx::new().pull_request(&record).durable()).await?;
             if record.state != before {
                 info!(session = %record.session, %repo, number, state = ?record.state, "pull request moved on");
-                self.metrics.pull_request_became(&record);
+                // Asked for twice, it is one pull request all the same.
+                if !std::mem::replace(&mut counted, true) {
+                    self.metrics.pull_request_became(&record);
+                }
+                if record.state == PullRequestState::Merged
+                    && merged.insert(record.session)
+                    && self.is_first_merge(&record).await?
+                {
+                    self.metrics.session_merged(repo);
+                }
             }
             self.open.note(&record);
             self.tell(&record);
         }
         Ok(())
+    }
+
+    /// Whether no other pull request of the session was merged before.
+    async fn is_first_merge(&self, record: &PullRequestRecord) -> Result<bool> {
+        let page = Page { after: None, limit: 200 };
+        let all = self.store.pull_requests(None, Some(record.session), page).await?.items;
+        let other = |p: &PullRequestRecord| {
+            p.state == PullRequestState::Merged && (&p.repo, p.number) != (&record.repo, record.number)
+        };
+        Ok(!all.iter().any(other))
     }
 
     /// The `pull_poll` task: asks about those that are open, each once in a while. What was missed is made up for.

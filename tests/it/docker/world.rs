@@ -39,8 +39,9 @@ pub struct Repo {
     pub sync_timeout: &'static str,
     /// `base:` as it is written; a small Debian with git when not given.
     pub base: Value,
-    /// Its upstream is served; else its address leads nowhere.
+    /// Its upstream is served; else its address leads nowhere, or elsewhere.
     pub hosted: bool,
+    pub elsewhere: Option<String>,
     /// More files of its first commit.
     pub files: Vec<(&'static str, String)>,
     /// Keys of its `image` beside those above.
@@ -61,6 +62,7 @@ impl Repo {
             sync_timeout: "60s",
             base: json!({"packages": {"suite": "bookworm", "include": ["git"]}}),
             hosted: true,
+            elsewhere: None,
             files: Vec::new(),
             image: json!({}),
             beside: Vec::new(),
@@ -244,7 +246,7 @@ impl World {
             .map(|r| {
                 let url = match self.upstreams.get(r.name) {
                     Some(u) => u.host.url(&u.repo),
-                    None => "http://127.0.0.1:1/nowhere.git".into(),
+                    None => r.elsewhere.clone().unwrap_or_else(|| "http://127.0.0.1:1/nowhere.git".into()),
                 };
                 let mut image = json!({
                     "base": r.base, "setup": r.setup, "schedule": "0 0 1 1 *", "step_timeout": "60s",
@@ -405,6 +407,10 @@ impl World {
     }
 
     // ------------------------------------------------------------------------------------------- the engine
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
 
     pub fn instance(&self) -> &str {
         &self.instance

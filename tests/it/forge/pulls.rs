@@ -49,7 +49,27 @@ fn f52_from_commit_to_merge() {
         assert_eq!((&merged[0]["revisions"], &merged[0]["approvals"]), (&json!(1), &json!(1)), "{merged:?}");
         assert!(merged[0]["merged_at"].is_string() && merged[0]["opened_at"].is_string());
         let ends = w.metric("hotbed_pull_request_ends_total");
-        assert!(ends.iter().any(|(labels, n)| labels.contains("merged") && *n >= 1.0), "{ends:?}");
+        assert!(ends.iter().any(|(labels, n)| labels.contains("merged") && *n == 1.0), "{ends:?}");
+        assert_eq!(w.metric("hotbed_sessions_merged_total").iter().map(|(_, n)| n).sum::<f64>(), 1.0);
+        let other = json!({"repo": "acme/api", "user": {"login": "bea"}});
+        let other = w.post("/v1/sessions", &other).await.expect(201).json();
+        let stats = w.get("/v1/stats?days=7").await.expect(200).json();
+        let ada = &stats["outcomes"]["by_user"]["ada"];
+        for (what, value) in
+            [("sessions", 1), ("with_merged", 1), ("pull_requests", 1), ("merged", 1), ("closed", 0)]
+        {
+            assert_eq!(ada[what], value, "{what} in {stats}");
+        }
+        assert_eq!((&ada["approval_rate"], &ada["revisions"]), (&json!(1.0), &json!(1.0)), "{stats}");
+        assert!(ada["seconds_to_merge"].as_f64().is_some_and(|s| (180.0..182.0).contains(&s)), "{stats}");
+        assert_eq!(stats["outcomes"]["by_repo"]["acme/api"]["sessions"], 2);
+        assert_eq!(stats["outcomes"]["by_user"]["bea"]["with_pull_request"], 0);
+        assert_eq!(stats["prompting"]["people"], 2, "{stats}");
+        w.synced(&other).await;
+        w.clock.advance(Duration::from_secs(400));
+        let later = w.get("/v1/stats").await.expect(200).json();
+        assert_eq!(later["prompting"]["people"], 0, "{later}");
+        w.get("/v1/stats?days=0").await.expect(422);
     });
 }
 

@@ -135,6 +135,17 @@ async fn work(w: &World, number: u32) {
 /// Somebody merges it at GitHub, which tells.
 async fn merge(w: &World, session: &str, number: &Value) {
     let token = w.hub().personal_token("ada");
+    w.hub().collaborator(&name(REPO), "bea", tests::github::Grade::Write);
+    let bea = w.hub().personal_token("bea");
+    let review = format!("/repos/{REPO}/pulls/{number}/reviews");
+    let approve = json!({"event": "APPROVE"});
+    let (status, said) = crate::github::by_hand(w.hub(), "POST", &review, &bea, approve).await;
+    assert_eq!(status, 200, "{said}");
+    w.wait("the approval is known", async || {
+        let all = w.get(&format!("{session}/pull-requests")).await.expect(200).json();
+        (all["items"][0]["approvals"] == 1).then_some(())
+    })
+    .await;
     let path = format!("/repos/{REPO}/pulls/{number}/merge");
     let (status, said) = crate::github::by_hand(w.hub(), "PUT", &path, &token, json!({})).await;
     assert_eq!(status, 200, "{said}");
