@@ -4,6 +4,7 @@
 //! does. Words on the command line choose sections whose name holds one of them; `--quick` leaves the demo out.
 
 mod fake;
+mod forge;
 mod images;
 mod rates;
 mod real;
@@ -20,7 +21,7 @@ use domain::{Error, Result};
 use report::{Report, Target, note};
 
 /// Sections in the order in which they run; each is a group of figures that share their set-up.
-const SECTIONS: [(&str, &[&str]); 18] = [
+const SECTIONS: [(&str, &[&str]); 19] = [
     ("http", &["claim_http_1", "claim_http_16", "fdatasync"]),
     ("poisson", &["poisson_45"]),
     ("storm", &["burst_300"]),
@@ -31,6 +32,7 @@ const SECTIONS: [(&str, &[&str]); 18] = [
     ("sizing", &["idle_hours_ratio_best_fixed"]),
     ("scrape", &["scrape_1000_repos"]),
     ("looks", &["tick_unchanged"]),
+    ("webhooks", &["webhooks_per_s", "webhook_answer"]),
     ("exec", &["exec_overhead"]),
     ("first", &["claim_first_exec_docker"]),
     ("cold", &["cold_start_ratio", "cold_start_ratio_bridge"]),
@@ -88,6 +90,7 @@ async fn run(filters: &[String], quick: bool) -> Result<()> {
             "sizing" => sizing::idle_hours_ratio(&mut report),
             "scrape" => scrape::scrape(&mut report).await,
             "looks" => images::tick_unchanged(&mut report).await,
+            "webhooks" => forge::webhooks(&mut report).await,
             "exec" => real::on(&mut stage, |s| real::exec_overhead(s, &mut report)).await,
             "first" => real::on(&mut stage, |s| real::claim_first_exec(s, &mut report)).await,
             "cold" => real::on(&mut stage, |s| real::cold_start(s, &mut report)).await,
