@@ -21,7 +21,7 @@ use domain::{Error, Result};
 use report::{Report, Target, note};
 
 /// Sections in the order in which they run; each is a group of figures that share their set-up.
-const SECTIONS: [(&str, &[&str]); 19] = [
+const SECTIONS: [(&str, &[&str]); 20] = [
     ("http", &["claim_http_1", "claim_http_16", "fdatasync"]),
     ("poisson", &["poisson_45"]),
     ("storm", &["burst_300"]),
@@ -33,6 +33,7 @@ const SECTIONS: [(&str, &[&str]); 19] = [
     ("scrape", &["scrape_1000_repos"]),
     ("looks", &["tick_unchanged"]),
     ("webhooks", &["webhooks_per_s", "webhook_answer"]),
+    ("pulls", &["pr_own_time"]),
     ("exec", &["exec_overhead"]),
     ("first", &["claim_first_exec_docker"]),
     ("cold", &["cold_start_ratio", "cold_start_ratio_bridge"]),
@@ -91,6 +92,7 @@ async fn run(filters: &[String], quick: bool) -> Result<()> {
             "scrape" => scrape::scrape(&mut report).await,
             "looks" => images::tick_unchanged(&mut report).await,
             "webhooks" => forge::webhooks(&mut report).await,
+            "pulls" => forge::pull_requests(&mut report).await,
             "exec" => real::on(&mut stage, |s| real::exec_overhead(s, &mut report)).await,
             "first" => real::on(&mut stage, |s| real::claim_first_exec(s, &mut report)).await,
             "cold" => real::on(&mut stage, |s| real::cold_start(s, &mut report)).await,
