@@ -17,7 +17,8 @@ use crate::sections::{
     BackendSection, File, ForgeSection, ImageSection, NetworkSection, RepoSection, WindowSection,
 };
 use crate::settings::{
-    BuildSettings, DockerSettings, ForgeSettings, RegistrySettings, Settings, WarmupSettings,
+    BuildSettings, DockerSettings, ForgeSettings, RegistrySettings, RetentionSettings, Settings,
+    WarmupSettings,
 };
 use crate::tree::{Node, Value, merge};
 use crate::values::{ByteSize, Cpus, FilePath, ListenAddress, SecretRef};
@@ -475,6 +476,13 @@ impl<'a> Checker<'a> {
                 sandboxes: file.budget.sandboxes.map(Into::into),
             },
             builds: BuildSettings { at_once: file.builds.at_once },
+            retention: RetentionSettings {
+                build_log_age: file.retention.build_log_age.0,
+                build_logs: file.retention.build_logs,
+                session_log_age: file.retention.session_log_age.0,
+                session_logs: file.retention.session_logs,
+                removed_repos: file.retention.removed_repos.0,
+            },
             warmups: WarmupSettings {
                 live: file.warmups.live,
                 per_second: file.warmups.per_second,

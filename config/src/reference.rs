@@ -76,6 +76,12 @@ pub(crate) fn sections() -> Vec<Section> {
             "builds: { at_once: 4 }\nrepos: []\n",
         ),
         section(
+            "retention",
+            "retention",
+            keys_of::<sections::RetentionSection>(),
+            "retention: { build_log_age: 14d, session_log_age: 30d, removed_repos: 2d }\nrepos: []\n",
+        ),
+        section(
             "warmups",
             "warmups",
             keys_of::<sections::WarmupsSection>(),

@@ -48,6 +48,9 @@ pub(crate) struct File {
     /// How this host builds images.
     #[serde(default)]
     pub builds: BuildsSection,
+    /// How long what is over is kept.
+    #[serde(default)]
+    pub retention: RetentionSection,
     /// What announcements of sessions may use, and who may make them.
     #[serde(default)]
     pub warmups: WarmupsSection,
@@ -218,6 +221,35 @@ pub(crate) struct BuildsSection {
 impl Default for BuildsSection {
     fn default() -> Self {
         Self { at_once: 2 }
+    }
+}
+
+/// How long what is over is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "retention")]
+pub(crate) struct RetentionSection {
+    /// Logs of builds, counted from their end. That of the build of an image that is kept stays.
+    pub build_log_age: Period,
+    /// How many logs of builds there may be; the oldest go first.
+    pub build_logs: u32,
+    /// Logs of sessions, counted from their end. That of a session with an open pull request stays.
+    pub session_log_age: Period,
+    /// How many logs of sessions there may be; the oldest that have ended go first.
+    pub session_logs: u32,
+    /// Images, snapshots and mirror of a repo that is no longer configured, counted from when it was first missing. They stay while one of its sessions lives, and pinned images stay until they are unpinned.
+    pub removed_repos: Period,
+}
+
+impl Default for RetentionSection {
+    fn default() -> Self {
+        Self {
+            build_log_age: written("30d"),
+            build_logs: 5_000,
+            session_log_age: written("90d"),
+            session_logs: 20_000,
+            removed_repos: written("7d"),
+        }
     }
 }
 

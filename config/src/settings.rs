@@ -2,6 +2,7 @@
 //! [`domain::RepoSpec`].
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use domain::{Budget, SecretSource};
 use serde::Serialize;
@@ -23,6 +24,7 @@ pub struct Settings {
     pub budget: Budget,
     pub builds: BuildSettings,
     pub warmups: WarmupSettings,
+    pub retention: RetentionSettings,
 }
 
 /// Where images are pushed.
@@ -99,4 +101,28 @@ pub struct WarmupSettings {
     /// Announcements a second, by one key.
     pub per_second: u32,
     pub origins: Vec<String>,
+}
+
+/// How long what is over is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RetentionSettings {
+    pub build_log_age: Duration,
+    pub build_logs: u32,
+    pub session_log_age: Duration,
+    pub session_logs: u32,
+    /// What is left of repos that are no longer configured.
+    pub removed_repos: Duration,
+}
+
+impl Default for RetentionSettings {
+    fn default() -> Self {
+        let days = |n: u64| Duration::from_secs(n * 24 * 3600);
+        Self {
+            build_log_age: days(30),
+            build_logs: 5_000,
+            session_log_age: days(90),
+            session_logs: 20_000,
+            removed_repos: days(7),
+        }
+    }
 }

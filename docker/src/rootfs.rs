@@ -4,6 +4,7 @@
 //! A file is named by the fingerprint of what was asked for, is there whole or not at all, and is made once
 //! however many ask. How old a cached file may become is left to the caller.
 
+mod mounts;
 mod sources;
 mod tool;
 
@@ -121,8 +122,9 @@ impl RootfsCache {
         tokio::fs::rename(&made, tar).await.map_err(|e| io_error(what(), e))
     }
 
-    /// Removes, once, what a crash has left. What can't be removed is in nobody's way.
-    async fn sweep(&self) {
+    /// Removes, once, what a crash has left, with what its tool had mounted there. What can't be removed is in nobody's
+    /// way. To be called at the start, before anything is built; a build does it itself, else.
+    pub async fn sweep(&self) {
         if self.swept.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -206,12 +208,10 @@ async fn clear(work: &Path) -> io::Result<()> {
 
 /// Not while anything is mounted below: a killed tool may have left the machine's own `/dev` there.
 fn clear_now(work: &Path) -> io::Result<()> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let full = std::fs::canonicalize(work).unwrap_or_else(|_| work.to_owned());
-    if let Some(mount) =
-        mounts.lines().filter_map(|l| l.split(' ').nth(4)).find(|m| Path::new(m).starts_with(&full))
-    {
-        return Err(io::Error::other(format!("{mount} is still mounted")));
+    mounts::take_down(&full)?;
+    if let Some(mount) = mounts::below(&full).pop() {
+        return Err(io::Error::other(format!("{} is still mounted", mount.display())));
     }
     match std::fs::remove_dir_all(work) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),

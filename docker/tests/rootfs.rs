@@ -81,3 +81,44 @@ async fn a_build_that_fails_or_is_given_up_leaves_nothing() {
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
+
+/// Takes down what a test has mounted, however it ends.
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").args(["--recursive", "--lazy"]).arg(&self.0).status();
+    }
+}
+
+fn mount(args: &[&str], at: &std::path::Path) {
+    let mounted = std::process::Command::new("mount").args(args).arg(at).status().unwrap();
+    assert!(mounted.success(), "this test needs root: mount {args:?} {}", at.display());
+}
+
+#[tokio::test]
+async fn what_a_killed_tool_left_mounted_is_taken_down_and_its_origin_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    // In the place of the machine's own /dev: a mount with another in it, and shared, as those are.
+    let machine = dir.path().join("machine dev");
+    std::fs::create_dir(&machine).unwrap();
+    mount(&["-t", "tmpfs", "hotbed-test"], &machine);
+    let _machine = Mounted(machine.clone());
+    mount(&["--make-shared"], &machine);
+    let pts = machine.join("pts");
+    std::fs::create_dir(&pts).unwrap();
+    mount(&["-t", "tmpfs", "hotbed-test"], &pts);
+    std::fs::write(pts.join("kept"), "kept").unwrap();
+
+    let cache = dir.path().join("cache");
+    let left = cache.join(".work-left/root");
+    std::fs::create_dir_all(left.join("dev")).unwrap();
+    let _left = Mounted(left.join("dev"));
+    mount(&["--rbind", machine.to_str().unwrap()], &left.join("dev"));
+    std::fs::write(left.join("file"), "x").unwrap();
+    assert!(left.join("dev/pts/kept").exists());
+
+    RootfsCache::new(&cache).sweep().await;
+    assert!(!cache.join(".work-left").exists());
+    assert_eq!(std::fs::read_to_string(pts.join("kept")).unwrap(), "kept");
+}

@@ -290,6 +290,14 @@ impl BuildRecord {
     }
 }
 
+/// The durable row of a repo of which something is left and that is not in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AbsenceRecord {
+    pub repo: RepoName,
+    /// When it was first seen to be missing.
+    pub since: Timestamp,
+}
+
 /// A push that was heard of and not looked at yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushNote {

@@ -30,8 +30,8 @@ pub use ids::{
     WarmupId,
 };
 pub use image::{
-    BuildRecord, BuildState, CadenceRecord, ImageFailure, ImageRecord, ImageState, Phase, PhaseReport,
-    PushNote, Shipped, Trigger,
+    AbsenceRecord, BuildRecord, BuildState, CadenceRecord, ImageFailure, ImageRecord, ImageState, Phase,
+    PhaseReport, PushNote, Shipped, Trigger,
 };
 pub use names::{Branch, CommitId, Digest, NameError, RepoName};
 pub use pull_request::{Absorbed, How, Life, News, Review, Reviews, Verdict};

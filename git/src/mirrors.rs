@@ -185,6 +185,38 @@ impl MirrorSet {
         *self.0.urls.write().unwrap_or_else(PoisonError::into_inner) = urls;
     }
 
+    /// The repositories that have a mirror on disk and are not configured.
+    pub async fn unconfigured(&self) -> Result<Vec<RepoName>> {
+        let dir = self.0.dir.clone();
+        let listed = tokio::task::spawn_blocking(move || store_dir::mirrors(&dir)).await;
+        let listed = listed.map_err(|e| Error::permanent("list the mirrors").caused_by(e))?;
+        let mut all = listed.map_err(|e| Error::permanent("list the mirrors").caused_by(e))?;
+        all.retain(|repo| self.url(repo).is_err());
+        Ok(all)
+    }
+
+    /// Removes the mirror of a repository that is not configured. `Conflict` where it is.
+    pub async fn forget(&self, repo: &RepoName) -> Result<()> {
+        let (set, repo) = (self.clone(), repo.clone());
+        let doing = format!("remove the mirror of {repo}");
+        let failed = doing.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            let aside = {
+                // Held until it has lost its place: nobody configures it meanwhile.
+                let urls = set.0.urls.read().unwrap_or_else(PoisonError::into_inner);
+                if urls.contains_key(&repo) {
+                    return Err(Error::conflict(format!("{doing}: it is configured")));
+                }
+                set.0.mirrors.lock().unwrap_or_else(PoisonError::into_inner).remove(&repo);
+                store_dir::put_aside(&set.path(&repo))
+            };
+            aside
+                .and_then(|aside| aside.map_or(Ok(()), std::fs::remove_dir_all))
+                .map_err(|e| Error::permanent(doing).caused_by(e))
+        });
+        removed.await.map_err(|e| Error::permanent(failed).caused_by(e))?
+    }
+
     /// Where the mirror of a repository lies, whether or not it has been made.
     pub fn path(&self, repo: &RepoName) -> PathBuf {
         self.0.dir.join(repo.owner()).join(format!("{}.git", repo.name()))

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::builds::{self, Builds};
-use crate::captures::Captures;
+use crate::captures::{self, Captures};
 use crate::demand::{Demands, LoadedDemand};
 use crate::differences::Differences;
 use crate::endpoint::Endpoint;
@@ -35,6 +35,7 @@ use crate::pools::{self, Pools};
 use crate::pulls::Pulls;
 use crate::relay::Relay;
 use crate::repos::Repos;
+use crate::retention::{self, Retention};
 use crate::rollout::Rollout;
 use crate::room::Room;
 use crate::sessions::{self, Session, Sessions};
@@ -77,6 +78,7 @@ pub struct Options {
     /// Whether schedules cause builds. A test may want to cause them itself.
     pub schedules: bool,
     pub builds: config::BuildSettings,
+    pub retention: config::RetentionSettings,
     /// What all sandboxes together may use.
     pub budget: Budget,
     pub warmups: warmups::Limits,
@@ -98,6 +100,7 @@ impl Options {
             cache_dir: None,
             schedules: true,
             builds: config::BuildSettings::default(),
+            retention: config::RetentionSettings::default(),
             budget: Budget::default(),
             warmups: warmups::Limits::default(),
             registry: None,
@@ -117,6 +120,7 @@ pub struct App {
     pub freshness: Arc<Freshness>,
     pub builds: Arc<Builds>,
     pub captures: Arc<Captures>,
+    pub retention: Arc<Retention>,
     pub images: Arc<Images>,
     pub rollout: Arc<Rollout>,
     pub differences: Arc<Differences>,
@@ -258,29 +262,44 @@ impl App {
             clock.clone(),
             metrics.clone(),
         );
+        let rootfs = Arc::new(RootfsCache::new(cache));
+        rootfs.sweep().await;
         let builds = Builds::new(builds::Parts {
             images: images.clone(),
             fleet: fleet.clone(),
             repos: repos.clone(),
             mirrors: port.clone(),
-            rootfs: Arc::new(RootfsCache::new(cache)),
+            rootfs,
             store: store.clone(),
-            logs: build_logs,
+            logs: build_logs.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             stop: stop.clone(),
             settings: options.builds,
             cadences: loaded.cadences,
         });
-        let captures = Captures::new(
-            fleet.clone(),
-            repos.clone(),
-            images.clone(),
-            shipping.clone(),
-            store.clone(),
-            clock.clone(),
-            metrics.clone(),
-        );
+        let retention = Retention::new(retention::Parts {
+            fleet: fleet.clone(),
+            repos: repos.clone(),
+            sessions: sessions.clone(),
+            mirrors: mirrors.clone(),
+            store: store.clone(),
+            build_logs,
+            session_logs: session_logs.clone(),
+            clock: clock.clone(),
+            settings: options.retention,
+            absences: loaded.absences,
+        });
+        let captures = Captures::new(captures::Parts {
+            fleet: fleet.clone(),
+            repos: repos.clone(),
+            images: images.clone(),
+            shipping: shipping.clone(),
+            retention: retention.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        });
         let differences =
             Differences::new(images.clone(), repos.clone(), port.clone(), fleet.backend().clone());
         if let Some(upstream) = &upstream {
@@ -318,6 +337,7 @@ impl App {
             freshness,
             builds,
             captures,
+            retention,
             images,
             rollout,
             differences,

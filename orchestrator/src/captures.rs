@@ -1,14 +1,14 @@
 //! What the engine keeps for us: images and snapshots. Rows say what may exist; the engine's list says what does;
 //! the collector removes what no row wants (F23).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::ports::{Backend, CaptureKind, ObservedCapture};
 use domain::{
-    Digest, Error, ErrorKind, ImageRecord, ImageState, Result, SharedClock, SnapshotId, SnapshotRecord,
-    SnapshotState,
+    Digest, Error, ErrorKind, ImageRecord, ImageState, RepoName, Result, SharedClock, SnapshotId,
+    SnapshotRecord, SnapshotState,
 };
 use jiff::{SignedDuration, Timestamp};
 use snapshots::RetentionPolicy;
@@ -20,6 +20,7 @@ use crate::fleet::Fleet;
 use crate::images::Images;
 use crate::metrics::{Metrics, OfKind};
 use crate::repos::Repos;
+use crate::retention::Retention;
 use crate::shipping::Shipping;
 
 /// How long sessions' snapshots are kept.
@@ -29,11 +30,23 @@ const RETENTION: RetentionPolicy =
 /// How long a base is kept that no image stands on: the next full build may ask for it again.
 const BASE_GRACE: SignedDuration = SignedDuration::from_hours(24);
 
+pub struct Parts {
+    pub fleet: Arc<Fleet>,
+    pub repos: Arc<Repos>,
+    pub images: Arc<Images>,
+    pub shipping: Arc<Shipping>,
+    pub retention: Arc<Retention>,
+    pub store: Store,
+    pub clock: SharedClock,
+    pub metrics: Arc<Metrics>,
+}
+
 pub struct Captures {
     fleet: Arc<Fleet>,
     repos: Arc<Repos>,
     images: Arc<Images>,
     shipping: Arc<Shipping>,
+    retention: Arc<Retention>,
     store: Store,
     backend: Arc<dyn Backend>,
     clock: SharedClock,
@@ -49,21 +62,15 @@ impl std::fmt::Debug for Captures {
 }
 
 impl Captures {
-    pub fn new(
-        fleet: Arc<Fleet>,
-        repos: Arc<Repos>,
-        images: Arc<Images>,
-        shipping: Arc<Shipping>,
-        store: Store,
-        clock: SharedClock,
-        metrics: Arc<Metrics>,
-    ) -> Arc<Self> {
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { fleet, repos, images, shipping, retention, store, clock, metrics } = parts;
         let backend = fleet.backend().clone();
         Arc::new(Self {
             fleet,
             repos,
             images,
             shipping,
+            retention,
             store,
             backend,
             clock,
@@ -90,9 +97,13 @@ impl Captures {
         }
     }
 
-    /// Images beyond `keep`, and those that failed their check or are on their way out.
-    fn images_to_go(&self, in_use: &HashSet<Digest>) -> Vec<ImageRecord> {
+    /// Images beyond `keep`, those that failed their check or are on their way out, and those of abandoned repos.
+    fn images_to_go(&self, in_use: &HashSet<Digest>, abandoned: &BTreeSet<RepoName>) -> Vec<ImageRecord> {
         let mut go = Vec::new();
+        for repo in abandoned {
+            let images = self.repos.images(repo).into_iter();
+            go.extend(images.filter(|i| !i.pinned && !in_use.contains(&i.digest)));
+        }
         for spec in self.repos.all() {
             let images = self.repos.images(&spec.name);
             let ids = image_builder::collect(&images, spec.image.keep, in_use);
@@ -105,17 +116,35 @@ impl Captures {
         go
     }
 
-    /// What a run at this moment would remove of what has a row. Removes nothing.
+    /// Snapshots that are kept no longer, and those of abandoned repos.
+    fn snapshots_to_go(
+        &self,
+        snapshots: &[SnapshotRecord],
+        in_use: &HashSet<Digest>,
+        abandoned: &BTreeSet<RepoName>,
+    ) -> Vec<SnapshotId> {
+        let mut go = snapshots::collect(self.clock.now(), snapshots, &RETENTION, in_use);
+        let used = |s: &SnapshotRecord| s.digest.as_ref().is_some_and(|d| in_use.contains(d));
+        let over = |s: &&SnapshotRecord| matches!(s.state, SnapshotState::Ready | SnapshotState::Failed);
+        let left =
+            snapshots.iter().filter(|s| abandoned.contains(&s.repo) && !used(s) && !go.contains(&s.id));
+        let left: Vec<_> = left.filter(over).map(|s| s.id).collect();
+        go.extend(left);
+        go
+    }
+
+    /// What a run at this moment would remove of what has a row, and of files. Removes nothing.
     pub async fn due(&self) -> Result<Vec<RemovalView>> {
         let in_use = self.in_use();
-        let images = self.images_to_go(&in_use).into_iter().map(|i| RemovalView {
+        let abandoned = self.retention.abandoned();
+        let images = self.images_to_go(&in_use, &abandoned).into_iter().map(|i| RemovalView {
             kind: "image".into(),
             id: i.id.to_string(),
             repo: i.repo.to_string(),
             size: Some(i.size),
         });
         let snapshots = self.all_snapshots().await?;
-        let ids = snapshots::collect(self.clock.now(), &snapshots, &RETENTION, &in_use);
+        let ids = self.snapshots_to_go(&snapshots, &in_use, &abandoned);
         let over = snapshots.iter().filter(|s| ids.contains(&s.id) || s.state == SnapshotState::Removing);
         let over = over.map(|s| RemovalView {
             kind: "snapshot".into(),
@@ -123,20 +152,31 @@ impl Captures {
             repo: s.repo.to_string(),
             size: s.size,
         });
-        Ok(images.chain(over).collect())
+        let files = self.retention.due().await?;
+        Ok(images.chain(over).chain(files).collect())
     }
 
-    /// One run: images beyond `keep`, and captures that no row knows.
+    /// One run: what is kept no longer, and captures that no row knows.
     pub async fn collect(&self) -> Result<()> {
+        // They need no engine, and keep nothing else from being collected.
+        let logs = self.retention.drop_logs().await;
+        self.collect_captures().await.and(logs)
+    }
+
+    async fn collect_captures(&self) -> Result<()> {
         // The engine's list first, the rows after it: a row is always there before its capture, so what has none
         // now never had one.
         let listed = self.backend.list_captures().await?;
         self.measure(&listed);
         let in_use = self.in_use();
-        for image in self.images_to_go(&in_use) {
+        let snapshots = self.all_snapshots().await?;
+        let with_snapshots = snapshots.iter().map(|s| s.repo.clone()).collect();
+        self.retention.note_absences(&with_snapshots).await?;
+        let abandoned = self.retention.abandoned();
+        for image in self.images_to_go(&in_use, &abandoned) {
             self.remove_image(image).await?;
         }
-        let snapshots = self.all_snapshots().await?;
+        self.retention.drop_mirrors(&abandoned, &with_snapshots).await;
         for snapshot in snapshots.iter().filter(|s| s.state == SnapshotState::Removing) {
             self.finish_snapshot(snapshot.clone()).await?;
         }
@@ -154,7 +194,7 @@ impl Captures {
             };
             self.store.commit(Tx::new().snapshot(&failed)).await?;
         }
-        for id in snapshots::collect(now, &snapshots, &RETENTION, &in_use) {
+        for id in self.snapshots_to_go(&snapshots, &in_use, &abandoned) {
             match self.remove_snapshot(id).await {
                 Ok(()) => info!(snapshot = %id, "snapshot removed"),
                 Err(e) => debug!(snapshot = %id, error = %e.chain(), "a snapshot stays for now"),

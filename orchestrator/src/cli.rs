@@ -296,6 +296,7 @@ async fn serve(ctx: &Ctx) -> Result<()> {
         config::ListenAddress::Unix(_) => "http://localhost".into(),
     };
     options.builds = settings.builds;
+    options.retention = settings.retention;
     options.budget = settings.budget;
     options.warmups = limits(settings);
     options.registry = settings.registry.clone();
@@ -357,6 +358,7 @@ async fn reload(path: PathBuf, mut present: config::Config, app: std::sync::Arc<
             tracing::warn!("some of it needs a restart to take effect");
         }
         app.warmups.set_limits(limits(new.settings()));
+        app.retention.reconfigure(new.settings().retention);
         app.reconfigure(new.repos().to_vec(), new.settings().builds, new.settings().budget);
         present = new;
     }

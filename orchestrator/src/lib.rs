@@ -29,6 +29,7 @@ pub mod pulls;
 mod relay;
 pub mod replay;
 pub mod repos;
+pub mod retention;
 pub mod rollout;
 pub mod room;
 pub mod secrets;

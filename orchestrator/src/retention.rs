@@ -177,7 +177,8 @@ impl Retention {
             repo: repo.to_string(),
             size,
         };
-        let mut due: Vec<_> = self.abandoned().iter().map(|r| view("mirror", r.to_string(), r, None)).collect();
+        let mut due: Vec<_> =
+            self.abandoned().iter().map(|r| view("mirror", r.to_string(), r, None)).collect();
         due.extend(self.old_logs().await?.iter().map(|log| match log {
             OldLog::Build(id, size, repo) => view("build_log", id.to_string(), repo, Some(*size)),
             OldLog::Session(id, size, repo) => view("session_log", id.to_string(), repo, Some(*size)),

@@ -7,10 +7,12 @@
 
 mod end;
 mod lineage;
+mod logs;
 mod restore;
 mod retain;
 
 pub use end::{EndFacts, Step, Steps, capture_plan, end_plan, retry_after};
 pub use lineage::{Lineage, Node, lineage};
+pub use logs::{LogPolicy, LogVerdict};
 pub use restore::{Start, latest, restore_choice};
 pub use retain::{RetentionPolicy, collect};

@@ -251,6 +251,20 @@ impl BuildLogs {
         .await
     }
 
+    /// The logs that are complete, the oldest build first, with their bytes on disk.
+    pub async fn list(&self) -> Result<Vec<(BuildId, u64)>> {
+        let me = self.clone();
+        blocking("list the logs of builds", move || {
+            let mut logs = files::list(&me.0.dir, |name| {
+                name.strip_suffix(".gz").unwrap_or(name).strip_suffix(".log")?.parse::<BuildId>().ok()
+            })?;
+            let open = me.0.open();
+            logs.retain(|(build, _)| !open.contains_key(build));
+            Ok(logs)
+        })
+        .await
+    }
+
     /// Removes the log; its followers end.
     pub async fn remove(&self, build: BuildId) -> Result<()> {
         let me = self.clone();

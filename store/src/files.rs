@@ -45,3 +45,22 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+/// The files of a directory that `id` knows by their names, by id, with their sizes.
+pub(crate) fn list<T: Ord>(dir: &Path, id: impl Fn(&str) -> Option<T>) -> Result<Vec<(T, u64)>> {
+    let read = || -> std::io::Result<Vec<(T, u64)>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let Some(id) = entry.file_name().to_str().and_then(&id) else { continue };
+            // One that goes meanwhile is gone.
+            if let Ok(about) = entry.metadata() {
+                found.push((id, about.len()));
+            }
+        }
+        found.sort();
+        found.dedup_by(|b, a| a.0 == b.0);
+        Ok(found)
+    };
+    read().map_err(|e| failure::io(format!("list {}", dir.display()), e))
+}

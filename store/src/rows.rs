@@ -1,10 +1,10 @@
 //! How each record lies in its table: the columns that are asked for, the body, and what a power loss may cost.
 
 use domain::{
-    BuildId, BuildRecord, CadenceRecord, DemandHour, DemandRecord, Error, ImageId, ImageRecord, ImageState,
-    PoolOrder, PullRequestId, PullRequestRecord, RepoName, Result, SandboxId, SandboxRecord, SandboxState,
-    SessionId, SessionRecord, SessionState, SnapshotId, SnapshotRecord, SnapshotState, WarmupId,
-    WarmupRecord,
+    AbsenceRecord, BuildId, BuildRecord, CadenceRecord, DemandHour, DemandRecord, Error, ImageId,
+    ImageRecord, ImageState, PoolOrder, PullRequestId, PullRequestRecord, RepoName, Result, SandboxId,
+    SandboxRecord, SandboxState, SessionId, SessionRecord, SessionState, SnapshotId, SnapshotRecord,
+    SnapshotState, WarmupId, WarmupRecord,
 };
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -222,6 +222,7 @@ macro_rules! plain_row {
 }
 
 // One row for each repo: its name is the id.
+plain_row!(AbsenceRecord, RepoName, "absence", |r| r.repo.clone(), |r| r.since);
 plain_row!(CadenceRecord, RepoName, "cadence", |r| r.repo.clone(), |r| r.created_at);
 plain_row!(DemandRecord, RepoName, "demand", |r| r.repo.clone(), |r| r
     .lead

@@ -229,6 +229,15 @@ impl SessionLogs {
         .boxed()
     }
 
+    /// The logs that lie in files, the oldest session first, with their bytes on disk.
+    pub async fn list(&self) -> Result<Vec<(SessionId, u64)>> {
+        let dir = self.0.shared.dir.clone();
+        let listed = tokio::task::spawn_blocking(move || {
+            files::list(&dir, |name| name.strip_suffix(".db")?.parse::<SessionId>().ok())
+        });
+        listed.await.map_err(|e| failure::join("list the logs of sessions", e))?
+    }
+
     /// Removes the log, after what was appended before. Its followers end. An event appended later begins a new
     /// log from number 1.
     pub async fn remove(&self, session: SessionId) -> Result<()> {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use domain::{
-    BuildId, BuildRecord, CadenceRecord, DemandHour, DemandRecord, ImageId, ImageRecord, InstanceId,
-    PoolOrder, PullRequestId, PullRequestRecord, RepoName, Result, SandboxId, SandboxRecord, SessionId,
-    SessionRecord, SessionState, SharedClock, SnapshotId, SnapshotRecord, WarmupId, WarmupRecord,
+    AbsenceRecord, BuildId, BuildRecord, CadenceRecord, DemandHour, DemandRecord, ImageId, ImageRecord,
+    InstanceId, PoolOrder, PullRequestId, PullRequestRecord, RepoName, Result, SandboxId, SandboxRecord,
+    SessionId, SessionRecord, SessionState, SharedClock, SnapshotId, SnapshotRecord, WarmupId, WarmupRecord,
     WarmupState,
 };
 use jiff::Timestamp;
@@ -59,6 +59,8 @@ pub struct Loaded {
     pub pull_requests: Vec<PullRequestRecord>,
     /// Live ones, also those whose time has run out meanwhile.
     pub warmups: Vec<WarmupRecord>,
+    /// Of every repo of which something is left and that was not configured.
+    pub absences: Vec<AbsenceRecord>,
     /// Of every repo that was ever configured.
     pub cadences: Vec<CadenceRecord>,
     /// Of every repo that was ever configured.
@@ -386,6 +388,7 @@ fn load(conn: &Connection, now: Timestamp) -> Result<Loaded> {
         snapshots: read::all(conn, "")?,
         pull_requests: read::all(conn, "state IN ('pending', 'open')")?,
         warmups: read::all(conn, "state = 'live'")?,
+        absences: read::all(conn, "")?,
         cadences: read::all(conn, "")?,
         demands: read::all(conn, "")?,
         demand_hours: read::all(conn, "")?,

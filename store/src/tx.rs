@@ -2,9 +2,9 @@
 //! the writer only binds and steps.
 
 use domain::{
-    BuildId, BuildRecord, CadenceRecord, DemandHour, DemandRecord, Error, ImageId, ImageRecord, PoolOrder,
-    PullRequestId, PullRequestRecord, RepoName, Result, SandboxId, SandboxRecord, SessionId, SessionRecord,
-    SnapshotId, SnapshotRecord, WarmupId, WarmupRecord,
+    AbsenceRecord, BuildId, BuildRecord, CadenceRecord, DemandHour, DemandRecord, Error, ImageId,
+    ImageRecord, PoolOrder, PullRequestId, PullRequestRecord, RepoName, Result, SandboxId, SandboxRecord,
+    SessionId, SessionRecord, SnapshotId, SnapshotRecord, WarmupId, WarmupRecord,
 };
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -72,6 +72,7 @@ impl Tx {
         snapshot, remove_snapshot: SnapshotRecord, SnapshotId;
         pull_request, remove_pull_request: PullRequestRecord, PullRequestId;
         warmup, remove_warmup: WarmupRecord, WarmupId;
+        absence, remove_absence: AbsenceRecord, RepoName;
         cadence, remove_cadence: CadenceRecord, RepoName;
         demand, remove_demand: DemandRecord, RepoName;
         pool_order, remove_pool_order: PoolOrder, RepoName;

@@ -1,5 +1,6 @@
 //! What becomes of images: promotion, roll-back, pins, collection.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::ports::TreeEntry;
@@ -7,7 +8,7 @@ use domain::testing::Fault;
 use domain::{Clock, ImageState, RepoName};
 use serde_json::json;
 
-use crate::world::{Setup, World, id};
+use crate::world::{Setup, World, id, spec};
 
 const NEXT_TICK: Duration = Duration::from_secs(46 * 60);
 const SHORT: Duration = Duration::from_secs(30);
@@ -208,5 +209,118 @@ fn f23_two_hundred_rebuilds_come_back_to_a_steady_disk() {
         assert_eq!(current(w, &repo).generation, 201);
         assert!(current(w, &repo).created_at <= w.clock.now());
         assert_eq!(w.backend.sandboxes().len(), 0);
+    });
+}
+
+async fn collect(w: &World) {
+    w.on(|app| async move { app.captures.collect().await }).await.expect("collect");
+}
+
+/// The kinds of what the collector's next run would remove of a repo.
+async fn due(w: &World, repo: &RepoName) -> BTreeSet<String> {
+    let due = w.get("/v1/collectable").await.expect(200).json();
+    let items = due["items"].as_array().expect("items").iter().filter(|i| i["repo"] == repo.to_string());
+    items.map(|i| i["kind"].as_str().expect("a kind").to_owned()).collect()
+}
+
+/// F23: what left the configuration leaves engine and disk, some time after; not while a session of it lives, and not when
+/// it came back in time.
+#[test]
+fn f23_what_left_the_configuration_is_collected_after_its_grace() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let repos = vec![spec("acme/api", 0), spec("acme/gone", 0), spec("acme/back", 0)];
+    let setup = Setup::repos(repos).manual_clock().change(|s| s.session.timeout = DAY * 6);
+    World::with(setup, async |w| {
+        w.settled().await;
+        let [api, gone, back] = [0, 1, 2].map(|n| w.specs[n].name.clone());
+        let images = |w: &World, repo: &RepoName| w.app().repos.images(repo).len();
+        let mirror = |w: &World, repo: &RepoName| w.app().mirrors.path(repo).exists();
+        let configure = async |w: &World, repos: &[&RepoName]| {
+            let specs = w.specs.iter().filter(|s| repos.contains(&&s.name)).cloned().collect();
+            let budget = domain::Budget::default();
+            w.on(move |app| async move { app.reconfigure(specs, Default::default(), budget) }).await;
+        };
+        let soon = config::RetentionSettings { removed_repos: DAY * 3, ..Default::default() };
+        w.on(move |app| async move { app.retention.reconfigure(soon) }).await;
+        let body = json!({"repo": gone, "user": {"login": "ada"}});
+        let session = w.post("/v1/sessions", &body).await.expect(201).json();
+        w.synced(&session).await;
+        configure(w, &[&api]).await;
+        collect(w).await;
+        w.clock.advance(DAY * 2);
+        configure(w, &[&api, &back]).await;
+        collect(w).await;
+        configure(w, &[&api]).await;
+        collect(w).await;
+        w.clock.advance(DAY * 2);
+        collect(w).await;
+        assert!(images(w, &gone) == 1 && mirror(w, &gone), "a session of it lives");
+        assert_eq!(due(w, &gone).await, BTreeSet::new());
+        w.end(&session).await;
+        w.settled().await;
+        let kinds = ["image", "mirror", "snapshot"].map(str::to_owned);
+        assert_eq!(due(w, &gone).await, BTreeSet::from(kinds));
+        collect(w).await;
+        collect(w).await;
+        assert!(images(w, &gone) == 0 && !mirror(w, &gone), "{:?}", due(w, &gone).await);
+        for (repo, why) in [(&api, "it is configured"), (&back, "it was away for two days, and then for two")]
+        {
+            assert!(images(w, repo) == 1 && mirror(w, repo), "{repo}: {why}");
+        }
+        assert_eq!(w.backend.captures().len(), 2, "{:?}", w.backend.captures());
+        w.clock.advance(DAY * 2);
+        collect(w).await;
+        collect(w).await;
+        assert!(images(w, &back) == 0 && !mirror(w, &back), "{:?}", due(w, &back).await);
+        assert_eq!(w.backend.captures().len(), 1);
+        // Whoever comes back begins anew.
+        configure(w, &[&api, &gone]).await;
+        w.build(&gone).await;
+        assert!(images(w, &gone) == 1 && mirror(w, &gone));
+    });
+}
+
+/// F23: logs are kept by age and by number; those of kept images' builds stay.
+#[test]
+fn f23_old_logs_are_collected() {
+    World::with(Setup::pool(0).manual_clock(), async |w| {
+        w.settled().await;
+        let repo = w.specs[0].name.clone();
+        for n in 0..4 {
+            w.commit(&format!("change {n}"));
+            w.build(&repo).await;
+            w.clock.advance(Duration::from_secs(60));
+        }
+        w.settled().await;
+        let session = w.session().await;
+        w.synced(&session).await;
+        w.end(&session).await;
+        let few = config::RetentionSettings { build_logs: 2, ..Default::default() };
+        w.on(move |app| async move { app.retention.reconfigure(few) }).await;
+        // Images first: while they are there, the logs of their builds are.
+        collect(w).await;
+        collect(w).await;
+        assert!(due(w, &repo).await.is_empty());
+        let kept: BTreeSet<_> = w.app().repos.images(&repo).iter().map(|i| i.build).collect();
+        let builds = w.builds_of(&repo).await;
+        assert_eq!((builds.len(), kept.len()), (5, 2));
+        let logs = async |w: &World| {
+            let mut logs = BTreeSet::new();
+            for build in &builds {
+                let answer = w.get(&format!("/v1/builds/{}/log", build.id)).await;
+                assert!(answer.status == 200 || answer.status == 404, "{}", answer.text());
+                logs.extend((answer.status == 200).then_some(build.id));
+            }
+            logs
+        };
+        assert_eq!(logs(w).await, kept);
+        // A month later their age is over as well, and they stay with their images; a session's log goes with time.
+        // The collector runs by itself as well, so what is there is asked before.
+        assert!(!w.events(&session).await.is_empty());
+        w.clock.advance(Duration::from_secs(91 * 24 * 3600));
+        collect(w).await;
+        assert_eq!(logs(w).await, kept);
+        assert!(w.events(&session).await.is_empty());
+        assert_eq!(w.read_session(&session).await["state"], "ended", "the record stays");
     });
 }

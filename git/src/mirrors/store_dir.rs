@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use domain::RepoName;
+
 /// Pushes what arrived on to upstream, before the mirror's own reference moves: when upstream refuses, the mirror
 /// stays as it is and the sandbox reads upstream's words.
 ///
@@ -53,6 +55,33 @@ pub(super) fn prepare(dir: &Path) -> io::Result<PathBuf> {
 /// Where a mirror lies while it is made.
 pub(super) fn making(mirror: &Path) -> PathBuf {
     mirror.with_file_name(format!(".{}.making", name(mirror)))
+}
+
+/// The repositories that have a mirror.
+pub(super) fn mirrors(dir: &Path) -> io::Result<Vec<RepoName>> {
+    let mut found = Vec::new();
+    for owner in directories(dir)? {
+        for mirror in directories(&owner)? {
+            let (owner, mirror) = (name(&owner), name(&mirror));
+            let repo = mirror.strip_suffix(".git").and_then(|repo| format!("{owner}/{repo}").parse().ok());
+            found.extend(repo);
+        }
+    }
+    Ok(found)
+}
+
+/// Takes a mirror out of its place; answers where it is now, if there was one. What is left there is removed at the
+/// next start.
+pub(super) fn put_aside(mirror: &Path) -> io::Result<Option<PathBuf>> {
+    let aside = mirror.with_file_name(format!(".{}.gone", name(mirror)));
+    if aside.exists() {
+        fs::remove_dir_all(&aside)?;
+    }
+    match fs::rename(mirror, &aside) {
+        Ok(()) => Ok(Some(aside)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// Removes the locks, quarantines and half-written packs of git commands that were killed.

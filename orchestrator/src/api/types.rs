@@ -748,7 +748,7 @@ impl From<&domain::ImageFailure> for ImageFailureView {
 /// Something that the collector would remove.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RemovalView {
-    /// `image` or `snapshot`.
+    /// `image`, `snapshot`, `mirror`, `build_log` or `session_log`.
     pub kind: String,
     pub id: String,
     pub repo: String,

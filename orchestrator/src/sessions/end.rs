@@ -225,7 +225,6 @@ impl Sessions {
     ) -> Result<SnapshotRecord> {
         let begun = tokio::time::Instant::now();
         let now = self.clock.now();
-        let spec = self.repos.spec(&record.repo)?;
         let head = match entry.link() {
             Some(link) => link.info().await.ok().and_then(|i| i.head),
             None => None,
@@ -254,7 +253,8 @@ impl Sessions {
             kind: CaptureKind::Snapshot,
             name: snapshot.id.to_string(),
             env: Default::default(),
-            workdir: Some(spec.workspace.clone()),
+            // Of a repo that has left the configuration the image itself says it.
+            workdir: self.repos.get(&record.repo).map(|spec| spec.workspace.clone()),
             pause,
         };
         let captured = match tokio::time::timeout(

@@ -17,6 +17,7 @@ enum Change {
     Snapshot(u128, usize),
     PullRequest(u128, usize),
     Warmup(u128, usize),
+    /// A repo's cadence, and its absence.
     Cadence(u128),
     /// A repo's lead times and the order for its pool.
     Demand(u128),
@@ -52,6 +53,7 @@ struct Model {
     snapshots: HashMap<SnapshotId, SnapshotRecord>,
     requests: HashMap<PullRequestId, PullRequestRecord>,
     warmups: HashMap<WarmupId, WarmupRecord>,
+    absences: HashMap<RepoName, AbsenceRecord>,
     cadences: HashMap<RepoName, CadenceRecord>,
     demands: HashMap<RepoName, DemandRecord>,
     demand_hours: HashMap<(RepoName, i64), DemandHour>,
@@ -109,7 +111,9 @@ impl Model {
                 }
                 Change::Cadence(n) => {
                     let r = samples::cadence(n);
-                    let tx = tx.cadence(&r);
+                    let absence = samples::absence(n);
+                    let tx = tx.cadence(&r).absence(&absence);
+                    self.absences.insert(absence.repo.clone(), absence);
                     self.cadences.insert(r.repo.clone(), r);
                     tx
                 }
@@ -170,7 +174,8 @@ impl Model {
             }
             7 => {
                 self.cadences.remove(&samples::repo(n));
-                tx.remove_cadence(samples::repo(n))
+                self.absences.remove(&samples::repo(n));
+                tx.remove_cadence(samples::repo(n)).remove_absence(samples::repo(n))
             }
             8 => {
                 self.demands.remove(&samples::repo(n));
@@ -210,6 +215,7 @@ impl Model {
             warmups: sorted(self.warmups.values().filter(|r| r.state == WarmupState::Live).cloned(), |r| {
                 r.id
             }),
+            absences: sorted(self.absences.values().cloned(), |r| r.repo.clone()),
             cadences: sorted(self.cadences.values().cloned(), |r| r.repo.clone()),
             demands: sorted(self.demands.values().cloned(), |r| r.repo.clone()),
             demand_hours: sorted(self.demand_hours.values().cloned(), |r| (r.repo.clone(), r.hour)),

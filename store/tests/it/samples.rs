@@ -136,6 +136,10 @@ pub fn build(n: u128, state: BuildState) -> BuildRecord {
     }
 }
 
+pub fn absence(n: u128) -> AbsenceRecord {
+    AbsenceRecord { repo: repo(n), since: at(n as i64) }
+}
+
 pub fn cadence(n: u128) -> CadenceRecord {
     CadenceRecord {
         repo: repo(n),
