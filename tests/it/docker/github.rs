@@ -12,10 +12,12 @@ use serde_json::{Value, json};
 use tests::github::{APP_ID, CLIENT_ID, Grade, Standin, WEBHOOK_SECRET};
 
 use super::api::until;
-use super::on_docker;
+use super::on_docker_within;
 use super::world::{Repo, World, wait_within};
 
 const REPO: &str = "acme/hub";
+/// It makes its base and its image alone, beside the Worlds of others.
+const PATIENT: Duration = Duration::from_secs(600);
 
 fn forge(hub: &Standin, dir: &std::path::Path) -> Value {
     let secret = |name: &str, value: &str| {
@@ -48,7 +50,7 @@ fn login(world: &World, hub: &Standin) {
 /// F42, F50, F52
 #[test]
 fn the_human_commits_and_opens_and_no_token_is_in_the_sandbox() {
-    on_docker(async {
+    on_docker_within(PATIENT, async {
         let hub = Standin::start(Arc::new(SystemClock)).await.expect("the stand-in");
         let repo: RepoName = REPO.parse().expect("name");
         hub.repo(&repo);
