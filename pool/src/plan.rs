@@ -401,13 +401,20 @@ impl<'a> Stock<'a> {
         let is_canary = |m: &&SandboxRecord| input.is_canary(m.image);
         let (mut tried, mut current): (Vec<_>, Vec<_>) = self.fresh.drain(..).partition(is_canary);
         let held = self.held_fresh.all;
-        let mut above = Vec::new();
-        // What would be too many without the canary.
-        let others = (held + count(&current) + count(&tried)).saturating_sub(self.trying);
-        above.extend(take_least(&mut current, others.saturating_sub(self.keep), furthest));
-        let others = others - count(&above);
+        let all = held + count(&current) + count(&tried);
+        let others = all - self.trying;
+        // Of the canary what is beyond its share goes first.
+        let beyond = self.trying.saturating_sub(wanted).min(all.saturating_sub(self.keep));
+        let mut above = take_least(&mut tried, beyond, furthest);
+        self.trying -= count(&above);
+        // What is held of it beyond its share takes places like any other.
+        let share = self.trying.max(wanted);
+        let places = self.keep.saturating_sub(share - wanted);
+        let too_many = take_least(&mut current, others.saturating_sub(places), furthest);
+        let others = others - count(&too_many);
+        above.extend(too_many);
         // What gives it room.
-        let surplus = others.saturating_sub(self.keep.saturating_sub(wanted)).min(wanted);
+        let surplus = others.saturating_sub(self.keep.saturating_sub(share)).min(wanted);
         let (mut ready, booting): (Vec<_>, Vec<_>) =
             current.into_iter().partition(|m| m.state == SandboxState::Warm);
         for member in take_least(&mut ready, surplus, |m| (m.created_at, m.id)) {
@@ -416,17 +423,15 @@ impl<'a> Stock<'a> {
         }
         let mut current = booting;
         current.extend(ready);
-        // What is too many with it: of the canary what is beyond its share, then of the current image.
-        let surplus = (held + count(&current) + count(&tried)).saturating_sub(self.keep);
-        let beyond = self.trying.saturating_sub(wanted).min(surplus);
-        let before = above.len();
-        above.extend(take_least(&mut tried, beyond, furthest));
+        // What is too many with it, where not enough could give it room.
+        let mut surplus = (held + count(&current) + count(&tried)).saturating_sub(self.keep);
         for kind in [&mut current, &mut tried] {
-            let left = surplus - count(&above[before..]);
-            above.extend(take_least(kind, left, furthest));
+            let taken = take_least(kind, surplus, furthest);
+            surplus -= count(&taken);
+            self.trying -= count(taken.iter().filter(|m| input.is_canary(m.image)));
+            above.extend(taken);
         }
         self.useless.extend(above.into_iter().map(|m| (m, RetireReason::AboveTarget)));
-        self.trying -= self.trying.min(beyond);
         self.fresh = current;
         self.fresh.extend(tried);
         wanted.saturating_sub(self.trying)

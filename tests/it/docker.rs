@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 use world::{Engine, Repo, World};
 
 /// The longest that one of these tests may take, with the World that it may have to set up.
-const LIMIT: Duration = Duration::from_secs(280);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Runs a test on a runtime of its own.
 fn on_docker(test: impl Future<Output = ()>) {
