@@ -30,7 +30,9 @@ impl Dockerd {
     async fn start(&mut self) {
         let at = |name: &str| self.dir.path().join(name);
         let log = std::fs::File::options().create(true).append(true).open(at("log")).expect("a log");
-        let child = Command::new("dockerd")
+        // In a network of its own: a daemon without a bridge takes `docker0` away from the one that has it.
+        let child = Command::new("unshare")
+            .args(["--net", "--", "dockerd"])
             .arg("--data-root")
             .arg(at("data"))
             .arg("--exec-root")
