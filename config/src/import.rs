@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use domain::{Base, Command, Dockerfile, ImportKind, Imported, RecipePart, TreePath};
 
 use crate::de::{Reason, place_of};
-use crate::error::{ConfigErrors, Problem, Source};
+use crate::error::{ConfigErrors, Problem, Source, clip};
 use crate::recipe_file::MAX_REPOSITORY_FILE;
 use crate::tree::{self, Entry, Node, Value};
 use crate::values::{EnvName, ImageReference, parse};
@@ -140,7 +140,10 @@ impl Walk<'_> {
         match dir.join(text) {
             Ok(path) => Some(path),
             Err(e) => {
-                self.refuse(node, Reason::new(format!("`{}` is not {}", e.value, e.what)).help(e.expected));
+                self.refuse(
+                    node,
+                    Reason::new(format!("`{}` is not {}", clip(&e.value), e.what)).help(e.expected),
+                );
                 None
             }
         }

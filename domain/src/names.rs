@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why a name was refused: what it was, and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{value}` is not {what}: {expected}")]
+#[error("`{}` is not {what}: {expected}", value.escape_debug())]
 pub struct NameError {
     pub value: String,
     pub what: &'static str,
