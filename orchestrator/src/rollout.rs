@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use domain::{ImageFailure, ImageId, ImageRecord, RepoName, Result, SandboxId, SessionId, SharedClock};
+use domain::{
+    ImageFailure, ImageId, ImageRecord, ImageState, RepoName, Result, SandboxId, SessionId, SharedClock,
+};
 use image_builder::{Blame, Trial};
 use tracing::{info, warn};
 
@@ -50,11 +52,15 @@ impl Rollout {
                 continue;
             };
             match self.images.change(&spec.name, |images| Ok(image_builder::pass(canary.id, images))).await {
-                Ok(rows) if rows.is_empty() => {}
-                Ok(_) => {
-                    info!(repo = %spec.name, image = %canary.id, why, "a canary has passed");
+                Ok(rows) if rows.iter().any(|r| r.state == ImageState::Current) => {
+                    info!(repo = %spec.name, image = %canary.id, why, "a canary has passed, and is current");
                     self.metrics.image_judged(&spec.name, "promoted");
                     self.fleet.pool_poke.notify_one();
+                }
+                Ok(rows) => {
+                    for row in rows {
+                        info!(repo = %spec.name, image = %row.id, why, "a canary has passed; the current image is pinned");
+                    }
                 }
                 Err(e) => result = Err(e),
             }

@@ -192,7 +192,7 @@ impl Shipping {
 
 /// What has passed its check and is not on its way out.
 fn is_kept(image: &ImageRecord) -> bool {
-    matches!(image.state, ImageState::Current | ImageState::Superseded)
+    matches!(image.state, ImageState::Current | ImageState::Canary | ImageState::Superseded)
 }
 
 /// The engine moves the layers, the registry is asked what came of it.

@@ -81,6 +81,17 @@ impl Store {
         rows.into_iter().map(whole).collect()
     }
 
+    /// How many wait to be worked.
+    pub async fn deliveries_unworked(&self) -> Result<usize> {
+        self.read(|conn| {
+            conn.prepare_cached("SELECT count(*) FROM deliveries WHERE body IS NOT NULL")
+                .and_then(|mut stmt| stmt.query_row([], |row| row.get::<_, i64>(0)))
+                .map(|count| count as usize)
+                .map_err(|e| failure::sql("count deliveries that wait", e))
+        })
+        .await
+    }
+
     /// The names of all deliveries that are remembered, with the times at which they came.
     pub async fn deliveries_known(&self) -> Result<Vec<(String, Timestamp)>> {
         self.read(|conn| {

@@ -64,8 +64,8 @@ impl Hooks {
         clock: SharedClock,
         metrics: Arc<Metrics>,
     ) -> Result<Self> {
-        let known: DashMap<_, _> = store.deliveries_known().await?.into_iter().collect();
-        let waiting = AtomicUsize::new(known.len());
+        let known = store.deliveries_known().await?.into_iter().collect();
+        let waiting = AtomicUsize::new(store.deliveries_unworked().await?);
         Ok(Self {
             secrets: WebhookSecrets::new(secrets.iter().copied())?,
             store,
@@ -125,8 +125,8 @@ impl Hooks {
         self.waiting.store(count, Ordering::Relaxed);
     }
 
-    /// Forgets the oldest.
-    pub(super) async fn forget(&self) -> Result<()> {
+    /// Forgets the oldest. Looks at all that are remembered: not for every delivery.
+    async fn forget(&self) -> Result<()> {
         let before = self.clock.now().checked_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
         if !self.known.iter().any(|d| *d.value() < before) {
             return Ok(());
@@ -137,7 +137,9 @@ impl Hooks {
     }
 
     /// Asks GitHub which deliveries failed and has those repeated that never came. GitHub repeats none by itself.
+    /// What is too old to be repeated is forgotten.
     pub async fn look_for_missed(&self, app: &App) -> Result<()> {
+        self.forget().await?;
         let oldest = self.clock.now().checked_sub(MISSED).unwrap_or(Timestamp::MIN);
         let failed = app.failed_deliveries().await?;
         let mut looked_at = HashSet::new();

@@ -58,7 +58,7 @@ impl Github {
                 }
             });
         }
-        self.hooks.forget().await
+        Ok(())
     }
 
     async fn done_with(

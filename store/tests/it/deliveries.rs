@@ -37,6 +37,12 @@ async fn each_delivery_is_kept_once_until_it_has_been_worked() {
     let waiting = store.deliveries_waiting(0, 10).await.unwrap();
     assert_eq!(waiting.iter().map(|(_, d)| d.id.as_str()).collect::<Vec<_>>(), ["b", "c"]);
 
+    assert_eq!(
+        store.deliveries_unworked().await.unwrap(),
+        2,
+        "what has been worked is remembered and does not wait"
+    );
+
     // What waits is not forgotten, however old.
     store.commit(Tx::new().forget_deliveries(at(5))).await.unwrap();
     let mut known = store.deliveries_known().await.unwrap();
