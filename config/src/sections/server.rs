@@ -1,0 +1,149 @@
+//! What the server as a whole has: its backend, registry, budget, and how long it keeps what is over.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::written;
+use crate::values::{
+    ByteSize, Cpus, DockerHost, ImageReference, NetworkName, Origin, Period, RuntimeName, SecretRef, SetName,
+};
+
+/// What sandboxes run on: exactly one of these.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "backend")]
+pub(crate) enum BackendSection {
+    /// A Docker engine.
+    Docker(DockerSection),
+    /// A Kubernetes cluster. Refused by this version.
+    Kubernetes(KubernetesSection),
+}
+
+impl Default for BackendSection {
+    fn default() -> Self {
+        Self::Docker(DockerSection::default())
+    }
+}
+
+/// A Docker engine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "docker")]
+pub(crate) struct DockerSection {
+    /// The engine's address. When not given: `DOCKER_HOST`, `/var/run/docker.sock`, then the socket of a rootless engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<DockerHost>,
+    /// The OCI runtime of all sandboxes; the engine's own default when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeName>,
+    /// The name of the network that is made for `network: bridge`. Not acted on by this version, which names it after the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkName>,
+}
+
+/// A Kubernetes cluster. Refused by this version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "kubernetes")]
+pub(crate) struct KubernetesSection {
+    /// Where the pods are.
+    pub namespace: SetName,
+}
+
+/// Where images are pushed, for other hosts and for this one when it has lost them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "registry")]
+pub(crate) struct RegistrySection {
+    /// What the images' names begin with: `HOST/PATH`. The repo's name is added, and the image's id as tag.
+    pub push: ImageReference,
+    /// Who pushes and pulls there; nobody in particular when not given.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The user's password or token.
+    #[serde(default)]
+    pub password: Option<SecretRef>,
+}
+
+/// What all sandboxes together may use. What is not given is not limited. Sessions and builds come first; pools share what they leave, where one more sandbox saves most waiting.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "budget")]
+pub(crate) struct BudgetSection {
+    /// Memory of all sandboxes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+    /// Processors of all sandboxes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<Cpus>,
+    /// How many sandboxes there may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub sandboxes: Option<u32>,
+}
+
+/// How this host builds images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "builds")]
+pub(crate) struct BuildsSection {
+    /// Builds that run at once, over all repos; of one repo there is never more than one.
+    #[schemars(range(min = 1, max = 64))]
+    pub at_once: u32,
+}
+
+impl Default for BuildsSection {
+    fn default() -> Self {
+        Self { at_once: 2 }
+    }
+}
+
+/// How long what is over is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "retention")]
+pub(crate) struct RetentionSection {
+    /// Logs of builds, counted from their end. That of the build of an image that is kept stays.
+    pub build_log_age: Period,
+    /// How many logs of builds there may be; the oldest go first.
+    pub build_logs: u32,
+    /// Logs of sessions, counted from their end. That of a session with an open pull request stays.
+    pub session_log_age: Period,
+    /// How many logs of sessions there may be; the oldest that have ended go first.
+    pub session_logs: u32,
+    /// Images, snapshots and mirror of a repo that is no longer configured, counted from when it was first missing. They stay while one of its sessions lives, and pinned images stay until they are unpinned.
+    pub removed_repos: Period,
+}
+
+impl Default for RetentionSection {
+    fn default() -> Self {
+        Self {
+            build_log_age: written("30d"),
+            build_logs: 5_000,
+            session_log_age: written("90d"),
+            session_logs: 20_000,
+            removed_repos: written("7d"),
+        }
+    }
+}
+
+/// What announcements of sessions (warm-ups) may use, and who may make them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "warmups")]
+pub(crate) struct WarmupsSection {
+    /// How many may be live at a time, over all repos; each holds a sandbox. More are told to come back.
+    #[schemars(range(max = 10000))]
+    pub live: u32,
+    /// How many announcements a second one API key, or one page's token, may make.
+    #[schemars(range(min = 1))]
+    pub per_second: u32,
+    /// Origins whose web pages may announce from the browser, with a token made by `POST /v1/warmups/tokens`. None: no page may.
+    pub origins: Vec<Origin>,
+}
+
+impl Default for WarmupsSection {
+    fn default() -> Self {
+        Self { live: 64, per_second: 2000, origins: Vec::new() }
+    }
+}

@@ -1,0 +1,220 @@
+//! What has happened, counted: one function for each event.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use domain::{
+    BuildState, ErrorKind, Phase, PullRequestRecord, PullRequestState, RepoName, SandboxRecord,
+    SessionRecord, SnapshotKind, SyncPhase, WarmupRecord, WarmupState,
+};
+use jiff::Timestamp;
+use pool::MissReason;
+
+use super::{
+    BackendCall, BackendKind, Metrics, OfBackend, OfEnd, OfKind, OfLaunch, OfRepo, OfResult, OfTask, RepoEnd,
+    RepoLaunch, RepoOutcome, RepoPhase, RepoReason, RepoResult, RepoVerdict, RouteStatus, seconds,
+};
+
+impl Metrics {
+    pub fn session_started(&self, record: &SessionRecord, took: Duration) {
+        let launch = record.launch.as_str();
+        self.session_starts.get_or_create(&RepoLaunch { repo: record.repo.to_string(), launch }).inc();
+        self.session_claim.get_or_create(&OfLaunch { launch }).observe(took.as_secs_f64());
+    }
+
+    pub fn session_ready(&self, record: &SessionRecord, took: Duration) {
+        self.session_ready
+            .get_or_create(&OfLaunch { launch: record.launch.as_str() })
+            .observe(took.as_secs_f64());
+    }
+
+    pub fn session_ended(&self, record: &SessionRecord) {
+        if let Some(end) = record.end {
+            self.session_ends.get_or_create(&OfEnd { end: end.as_str() }).inc();
+        }
+    }
+
+    pub fn synced(&self, record: &SessionRecord, took: Duration) {
+        let result = if record.sync.phase == SyncPhase::Synced { "synced" } else { "failed" };
+        self.sync_seconds.get_or_create(&OfResult { result }).observe(took.as_secs_f64());
+        if let Some(lag) = record.sync.lag_commits {
+            self.sync_lag.observe(f64::from(lag));
+        }
+    }
+
+    pub fn gate_waited(&self, took: Duration) {
+        self.gate_wait.observe(took.as_secs_f64());
+    }
+
+    pub fn exec_ended(&self, seconds: f64) {
+        self.exec.observe(seconds);
+    }
+
+    pub fn pool_miss(&self, repo: &RepoName, reason: MissReason) {
+        self.pool_misses.get_or_create(&RepoReason { repo: repo.to_string(), reason: reason.as_str() }).inc();
+    }
+
+    /// Somebody came who could use a member.
+    pub fn pool_arrival(&self, repo: &RepoName) {
+        self.pool_arrivals.get_or_create(&OfRepo { repo: repo.to_string() }).inc();
+    }
+
+    pub fn pool_hit(&self, repo: &RepoName) {
+        self.pool_hits.get_or_create(&OfRepo { repo: repo.to_string() }).inc();
+    }
+
+    /// A member answered for the first time.
+    pub fn pool_ready(&self, record: &SandboxRecord, now: Timestamp) {
+        if record.ready_at == Some(now) {
+            let took = now.duration_since(record.created_at).as_secs_f64();
+            self.pool_refill_seconds.get_or_create(&OfRepo { repo: record.repo.to_string() }).observe(took);
+        }
+    }
+
+    pub fn pool_idled(&self, repo: &RepoName, seconds: f64) {
+        self.pool_idle_seconds.get_or_create(&OfRepo { repo: repo.to_string() }).inc_by(seconds);
+    }
+
+    /// A ready member was brought to the tip, this long after the branch was seen to move.
+    pub fn pool_caught_up(&self, after: Duration) {
+        self.pool_catch_up.observe(after.as_secs_f64());
+    }
+
+    /// It is over, and its state says how.
+    pub fn warmup_ended(&self, record: &WarmupRecord, now: Timestamp) {
+        let repo = record.repo.to_string();
+        let outcome = record.state.as_str();
+        self.warmups.get_or_create(&RepoOutcome { repo: repo.clone(), outcome }).inc();
+        let (seconds, of) = match record.state {
+            WarmupState::Hit => (record.saved(now), &self.warmup_saved_seconds),
+            _ => (record.wasted(now), &self.warmup_wasted_seconds),
+        };
+        of.get_or_create(&OfRepo { repo }).inc_by(seconds);
+    }
+
+    pub fn build_ended(&self, repo: &RepoName, state: BuildState) {
+        self.image_builds.get_or_create(&RepoResult { repo: repo.to_string(), result: state.as_str() }).inc();
+    }
+
+    pub fn build_phase(&self, repo: &RepoName, phase: Phase, seconds: f64) {
+        self.image_build_seconds
+            .get_or_create(&RepoPhase { repo: repo.to_string(), phase: phase.as_str() })
+            .observe(seconds);
+    }
+
+    pub fn ticks_missed(&self, repo: &RepoName, ticks: u32) {
+        self.image_missed_ticks.get_or_create(&OfRepo { repo: repo.to_string() }).inc_by(ticks.into());
+    }
+
+    /// `verdict` is one of [`crate::rollout::VERDICTS`].
+    pub fn image_judged(&self, repo: &RepoName, verdict: &'static str) {
+        self.image_verdicts.get_or_create(&RepoVerdict { repo: repo.to_string(), verdict }).inc();
+    }
+
+    /// An image failed in one more sandbox.
+    pub fn image_failed(&self, repo: &RepoName) {
+        self.image_failures.get_or_create(&OfRepo { repo: repo.to_string() }).inc();
+    }
+
+    pub fn image_pushed(&self, repo: &RepoName, ok: bool) {
+        let result = if ok { "pushed" } else { "failed" };
+        self.image_pushes.get_or_create(&RepoResult { repo: repo.to_string(), result }).inc();
+    }
+
+    pub fn snapshot(&self, kind: SnapshotKind, took: Duration, bytes: u64) {
+        let kind = OfKind { kind: kind.as_str() };
+        self.snapshot_seconds.get_or_create(&kind).observe(took.as_secs_f64());
+        self.snapshot_bytes.get_or_create(&kind).observe(bytes as f64);
+    }
+
+    /// A delivery of a webhook; `result` is `taken`, `repeated`, `forged`, `refused` or `failed`.
+    pub fn webhook(&self, result: &'static str) {
+        self.webhooks.get_or_create(&OfResult { result }).inc();
+    }
+
+    /// The forge has told that a pull request is in another state.
+    pub fn pull_request_became(&self, record: &PullRequestRecord) {
+        let end = match record.state {
+            PullRequestState::Merged => "merged",
+            PullRequestState::Closed => "closed",
+            _ => return,
+        };
+        let repo = record.repo.to_string();
+        self.pull_ends.get_or_create(&RepoEnd { repo: repo.clone(), end }).inc();
+        self.pull_revisions.observe(f64::from(record.revisions));
+        if record.reviews.approvals() > 0 {
+            self.pulls_approved.get_or_create(&OfRepo { repo }).inc();
+        }
+        if let (Some(opened), Some(merged)) = (record.opened_at, record.merged_at) {
+            self.pull_merge.observe(merged.duration_since(opened).as_secs_f64().max(0.0));
+        }
+    }
+
+    /// A session has its pull request, so long after it began.
+    pub fn pull_request_opened_after(&self, took: jiff::SignedDuration) {
+        self.pull_open.observe(took.as_secs_f64().max(0.0));
+    }
+
+    /// A session has led to a merged pull request, its first.
+    pub fn session_merged(&self, repo: &RepoName) {
+        self.sessions_merged.get_or_create(&OfRepo { repo: repo.to_string() }).inc();
+    }
+
+    /// `result` is `opened`, `found`, `refused` or `by_hand`.
+    pub fn pull_request(&self, result: &'static str) {
+        self.pull_requests.get_or_create(&OfResult { result }).inc();
+    }
+
+    /// A call of the engine has ended; `failed` is the kind of its error.
+    pub fn backend_called(&self, call: &'static str, took: Duration, failed: Option<ErrorKind>) {
+        let backend = self.backend;
+        self.backend_call.get_or_create(&BackendCall { backend, call }).observe(took.as_secs_f64());
+        if let Some(kind) = failed {
+            self.backend_errors.get_or_create(&BackendKind { backend, kind: kind.as_str() }).inc();
+        }
+    }
+
+    /// What others have counted since the start.
+    pub fn counted_elsewhere(&self, commits: u64, fetches: u64) {
+        self.store_commits.inner().store(commits, Ordering::Relaxed);
+        self.git_fetches.inner().store(fetches, Ordering::Relaxed);
+    }
+
+    pub fn set_budget(&self, budget: domain::Budget) {
+        self.budget_memory.set(budget.memory.unwrap_or(0) as i64);
+        self.budget_cpus.set(budget.cpu_millis.unwrap_or(0) as f64 / 1000.0);
+    }
+
+    /// Whether the engine answered when it was last asked what it has.
+    pub fn backend_answered(&self, up: bool) {
+        self.backend_up.get_or_create(&OfBackend { backend: self.backend }).set(up.into());
+    }
+
+    /// `kind` is `sandbox` or `capture`.
+    pub fn orphan(&self, kind: &'static str) {
+        self.orphans.get_or_create(&OfKind { kind }).inc();
+    }
+
+    /// `kind` says whose it was: `api` or `agent`.
+    pub fn token_refused(&self, kind: &'static str) {
+        self.tokens_refused.get_or_create(&OfKind { kind }).inc();
+    }
+
+    /// `route` is a path of the API as it is written down, with its placeholders.
+    pub fn api_answered(&self, route: &str, status: u16) {
+        self.api_requests.get_or_create(&RouteStatus { route: route.to_owned(), status }).inc();
+    }
+
+    pub fn task_starts(&self, task: &'static str, every: Duration) {
+        self.task_interval.get_or_create(&OfTask { task }).set(every.as_secs_f64());
+        let _ = self.task_failures.get_or_create(&OfTask { task });
+    }
+
+    pub fn task_done(&self, task: &'static str, now: Timestamp) {
+        self.task_success.get_or_create(&OfTask { task }).set(seconds(now));
+    }
+
+    pub fn task_failed(&self, task: &'static str) {
+        self.task_failures.get_or_create(&OfTask { task }).inc();
+    }
+}
