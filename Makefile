@@ -32,13 +32,24 @@ build: ## Build `hotbed` with the agent inside, for development.
 release: ## Build `hotbed` with the agent inside, optimised.
 	@HOTBED_AGENT_BINARY=$$(scripts/build-agent) && export HOTBED_AGENT_BINARY && $(CARGO) build --locked --release -p orchestrator
 
+# What `demo` and `run` work on, and which GitHub they work against, if any.
+DEMO_OF = $(if $(REPO),--repo '$(REPO)' --base '$(BASE)') $(if $(CONFIG),--from '$(CONFIG)') \
+	$(if $(FORGE),--github-standin target/debug/github-standin)
+ifneq ($(filter-out github-standin,$(FORGE)),)
+$(error FORGE=$(FORGE) is not known: leave it out, or say FORGE=github-standin)
+endif
+
 .PHONY: demo
-demo: setup-run build ## Walk the whole job once, for real, and leave nothing behind. REPO=… BASE=…, or CONFIG=my.yaml.
-	@target/debug/hotbed demo $(if $(REPO),--repo '$(REPO)' --base '$(BASE)') $(if $(CONFIG),--from '$(CONFIG)')
+demo: setup-run build $(FORGE) ## Walk the whole job once, for real, and leave nothing behind. REPO=… BASE=…, or CONFIG=my.yaml; FORGE=github-standin.
+	@target/debug/hotbed demo $(DEMO_OF)
 
 .PHONY: run
-run: setup-run build ## The demo's server, staying up for you to look around.
-	@target/debug/hotbed demo --stay $(if $(REPO),--repo '$(REPO)' --base '$(BASE)') $(if $(CONFIG),--from '$(CONFIG)')
+run: setup-run build $(FORGE) ## The demo's server, staying up for you to look around.
+	@target/debug/hotbed demo --stay $(DEMO_OF)
+
+.PHONY: github-standin
+github-standin:
+	@$(CARGO) build --locked -p tests --bin github-standin
 
 .PHONY: observe
 observe: setup build ## A Hotbed under load, Prometheus beside it, and the dashboards. SECONDS=90.

@@ -2,12 +2,12 @@
 
 pub mod page;
 mod project;
+mod standin;
 mod walk;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use domain::{Error, Result};
 use git::hosting::GitHost;
@@ -18,6 +18,7 @@ use crate::cli::{log_to_stderr, stop_signal};
 use crate::client::Client;
 use page::Page;
 use project::Project;
+use standin::Standin;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -30,6 +31,9 @@ pub struct Args {
     /// The first repo of this configuration file, with its recipe.
     #[arg(long = "from", conflicts_with = "repo")]
     from: Option<PathBuf>,
+    /// Upstream is a GitHub: this program, which stands in for it.
+    #[arg(long, value_name = "PROGRAM")]
+    github_standin: Option<PathBuf>,
     /// Stay up after the pool is filled, for you to look around.
     #[arg(long)]
     stay: bool,
@@ -67,12 +71,16 @@ async fn stage(args: &Args, dir: &std::path::Path) -> Result<()> {
     let cache =
         std::path::absolute(cache).map_err(|e| Error::invalid("find the demo's cache").caused_by(e))?;
     let host = GitHost::start(dir.join("upstream")).await?;
-    let project = match (&args.repo, &args.base, &args.from) {
+    let mut project = match (&args.repo, &args.base, &args.from) {
         (Some(repo), Some(base), _) => Project::of_url(&host, repo, base).await?,
         (_, _, Some(file)) => Project::of_config(&host, file).await?,
         _ => Project::of_registry(&host, &cache).await?,
     };
-    println!("project  {} at {}: {}", project.spec.name, host.url(&project.spec.name), project.what);
+    let standin = match &args.github_standin {
+        Some(program) => Some(move_in(program, dir, &host, &mut project).await?),
+        None => None,
+    };
+    println!("project  {} at {}: {}", project.spec.name, project.spec.url, project.what);
 
     let (listener, address) = listen().await?;
     let (page_listener, page_address) = listen().await?;
@@ -82,13 +90,18 @@ async fn stage(args: &Args, dir: &std::path::Path) -> Result<()> {
     options.base_url = format!("http://{address}");
     options.schedules = false;
     options.warmups.origins = vec![format!("http://{page_address}")];
+    if let Some(standin) = &standin {
+        options.forge = standin.forge(dir)?;
+        standin.tell(&options.base_url).await?;
+    }
     let app = App::start(options).await?;
     let served = {
         let app = app.clone();
         tokio::spawn(async move { app.serve(listener).await })
     };
     let client = Client::new(address.to_string(), app.api_key.clone());
-    let places = Places { state: dir.join("state"), page: page_address };
+    let stage =
+        Stage { host: &host, standin: standin.as_ref(), state: dir.join("state"), page: page_address };
     let page = Page {
         client: Client::new(address.to_string(), app.api_key.clone()),
         hotbed: format!("http://{address}"),
@@ -98,7 +111,7 @@ async fn stage(args: &Args, dir: &std::path::Path) -> Result<()> {
     };
     let walked = tokio::select! {
         ended = page::serve(page_listener, page), if args.stay => ended,
-        walked = play(args, &app, &client, &host, &project, &places) => walked,
+        walked = play(args, &client, &project, &stage) => walked,
         () = stop_signal() => {
             println!("\nstopping");
             if args.stay { Ok(()) } else { Err(Error::gone("stopped by a signal")) }
@@ -107,7 +120,24 @@ async fn stage(args: &Args, dir: &std::path::Path) -> Result<()> {
     let torn = app.tear_down(false).await;
     let _ = served.await;
     host.stop().await;
-    walked.and(torn)
+    let kept = match standin {
+        Some(standin) => standin.end().await,
+        None => Ok(()),
+    };
+    walked.and(torn).and(kept)
+}
+
+/// Puts the project on a GitHub that stands in for the one: its branch is pushed there, and that is its upstream.
+async fn move_in(
+    program: &std::path::Path,
+    dir: &std::path::Path,
+    host: &GitHost,
+    project: &mut Project,
+) -> Result<Standin> {
+    let standin = Standin::start(program, &dir.join("github"), &project.spec.name).await?;
+    standin.publish(host, &project.spec.branch).await?;
+    project.spec.url = standin.clone_url();
+    Ok(standin)
 }
 
 async fn listen() -> Result<(TcpListener, SocketAddr)> {
@@ -117,34 +147,41 @@ async fn listen() -> Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-/// What whoever looks around is told.
-struct Places {
+/// What is around Hotbed.
+struct Stage<'a> {
+    host: &'a GitHost,
+    standin: Option<&'a Standin>,
     state: PathBuf,
     page: SocketAddr,
 }
 
-async fn play(
-    args: &Args,
-    app: &Arc<App>,
-    client: &Client,
-    host: &GitHost,
-    project: &Project,
-    places: &Places,
-) -> Result<()> {
+async fn play(args: &Args, client: &Client, project: &Project, stage: &Stage<'_>) -> Result<()> {
     let times = walk::prepare(client, project).await?;
     if !args.stay {
-        return walk::walk(app, client, host, project, times).await;
+        return walk::walk(client, stage.host, stage.standin, project, times).await;
     }
     println!("\nHotbed stays up at http://{}; end it with Ctrl-C. Try:", client.address);
     println!(
         "  export HOTBED_ADDRESS={} HOTBED_KEY=$(cat {}/api.key)",
         client.address,
-        places.state.display()
+        stage.state.display()
     );
     println!(
         "  hotbed repo ls; id=$(hotbed session new {} --user you); hotbed session shell $id",
         project.spec.name
     );
-    println!("Or type at http://{}/ and see what a keystroke does.", places.page);
+    if let Some(standin) = stage.standin {
+        println!(
+            "GitHub is stood in for at {}. As its user {}, run `hotbed login`, and type the code in by",
+            standin.url(),
+            standin::USER
+        );
+        println!(
+            "  curl {}/_standin/approve -d '{{\"user_code\": \"THE-CODE\", \"login\": \"{}\"}}'",
+            standin.url(),
+            standin::USER
+        );
+    }
+    println!("Or type at http://{}/ and see what a keystroke does.", stage.page);
     std::future::pending().await
 }

@@ -181,7 +181,7 @@ fn host_certificates() -> Vec<PathBuf> {
 }
 
 /// Runs a program to its end; its errors are its last lines.
-async fn run(mut command: Command, what: &str) -> Result<String> {
+pub(super) async fn run(mut command: Command, what: &str) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
         .kill_on_drop(true)

@@ -1,6 +1,5 @@
 //! The walk itself: every step is a request of the public API, checked and timed.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::{Branch, Error, Identity, Result};
@@ -10,11 +9,11 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::project::Project;
+use super::standin::{Standin, USER};
 use crate::api::types::{
     BuildView, ExecView, List, PoolView, PullRequestView, RepoView, SessionView, SnapshotView, SyncView,
     WarmupView,
 };
-use crate::app::App;
 use crate::client::Client;
 
 /// The longest any single wait of the demo may take.
@@ -109,14 +108,21 @@ async fn must(client: &Client, session: &str, cmd: &str) -> Result<String> {
 }
 
 pub async fn walk(
-    _app: &Arc<App>,
     client: &Client,
     host: &GitHost,
+    standin: Option<&Standin>,
     project: &Project,
     times: Times,
 ) -> Result<()> {
     let name = &project.spec.name;
-    let user = json!({"login": "ada", "name": "Ada Lovelace", "email": "ada@example.invalid"});
+    let (user, signed_in) = match standin {
+        Some(standin) => {
+            let took = standin.sign_in(client).await?;
+            step("login", format!("{USER} by device, as `hotbed login` does it, in {}", ms(took)));
+            (json!({"login": USER}), Some(took))
+        }
+        None => (json!({"login": USER, "name": "Ada Lovelace", "email": "ada@example.invalid"}), None),
+    };
 
     // The user types: a member is reserved and brought to the branch meanwhile.
     let begun = Instant::now();
@@ -144,6 +150,9 @@ pub async fn walk(
             email: "upstream@example.invalid".into(),
         },
     )?;
+    if let Some(standin) = standin {
+        standin.publish(host, &branch).await?;
+    }
     step("upstream", format!("{} lands on {branch}", landed.short()));
 
     // Submit.
@@ -212,11 +221,16 @@ pub async fn walk(
     step("tests", format!("{} in {}", text.lines().last().unwrap_or("-").trim_matches('='), ms(suite)));
     let commit = "git add hotbed-demo.txt && git commit -q -m 'Say where it was written' && git log -1 --format='%an <%ae>'";
     let author = must(client, &id, commit).await?;
-    expect(author.trim() == "Ada Lovelace <ada@example.invalid>", || format!("the author is {author}"))?;
+    let hers = match standin {
+        Some(_) => author.trim().ends_with("+ada@users.noreply.127.0.0.1>"),
+        None => author.trim() == "Ada Lovelace <ada@example.invalid>",
+    };
+    expect(hers, || format!("the author is {author}"))?;
     step("commit", format!("as {}", author.trim()));
     let begun = Instant::now();
     must(client, &id, "git push -q origin HEAD").await?;
-    step("push", format!("{} in {}", session.branch, ms(begun.elapsed())));
+    let push = begun.elapsed();
+    step("push", format!("{} in {}", session.branch, ms(push)));
     let refused = exec(client, &id, &format!("git push origin HEAD:{branch}")).await?;
     let why = refused.stderr.unwrap_or_default();
     expect(refused.exit.is_some_and(|e| e.code != Some(0)), || format!("a push to {branch} went through"))?;
@@ -226,8 +240,10 @@ pub async fn walk(
     );
     let path = format!("/v1/sessions/{id}/pull-requests");
     let order = json!({"title": "Say where it was written", "body": "From the demo."});
+    let begun = Instant::now();
     let pull: PullRequestView =
         client.call(Method::POST, &path, Some(&order), &[("idempotency-key", "demo-pr")]).await?;
+    let opened = begun.elapsed();
     let twice: PullRequestView =
         client.call(Method::POST, &path, Some(&order), &[("idempotency-key", "demo-pr")]).await?;
     expect(pull.state == "open" && twice.number == pull.number, || format!("{pull:?}"))?;
@@ -235,6 +251,16 @@ pub async fn walk(
         "pull",
         format!("#{} by {}: {} into {}", pull.number.unwrap_or(0), pull.author, pull.head, pull.base),
     );
+    let mut at_github = Vec::new();
+    if let (Some(standin), Some(signed_in)) = (standin, signed_in) {
+        let known = merge(client, standin, &path, &pull).await?;
+        at_github = vec![
+            ("sign-in by device, GitHub's pause included", ms(signed_in)),
+            ("push, through Hotbed to GitHub", ms(push)),
+            ("pull request, asked for to open", ms(opened)),
+            ("merged there to known here", ms(known)),
+        ];
+    }
 
     // End, and go on from the capture.
     must(client, &id, "printf 'not committed\\n' > left-over.txt").await?;
@@ -258,7 +284,7 @@ pub async fn walk(
     let cold = cold_start(client, project, &user).await?;
     let repo: RepoView = client.get(&format!("/v1/repos/{name}")).await?;
     println!();
-    let rows = [
+    let rows = vec![
         ("build of the image", ms(times.build)),
         ("pool filled after", ms(times.pool)),
         ("keystroke, API answer", ms(keystroke)),
@@ -270,10 +296,32 @@ pub async fn walk(
         ("end: quiesce, capture, release", ms(end)),
         ("image age", format!("{} s", repo.image_age_seconds.unwrap_or(0))),
     ];
-    for (what, value) in rows {
+    for (what, value) in rows.into_iter().chain(at_github) {
         println!("  {what:<42} {value:>12}");
     }
     Ok(())
+}
+
+/// What becomes of the pull request at GitHub: there is one, the user's; it is reviewed and merged there, and the
+/// session says so. Answers how long it took to be known.
+async fn merge(client: &Client, standin: &Standin, path: &str, pull: &PullRequestView) -> Result<Duration> {
+    let authors = standin.authors().await?;
+    expect(authors == [USER], || format!("GitHub has pull requests of {authors:?}"))?;
+    standin.review_and_merge(pull.number.unwrap_or(0)).await?;
+    let begun = Instant::now();
+    let merged = |l: &List<PullRequestView>| l.items.iter().all(|p| p.state == "merged" && p.approvals == 1);
+    let all = until(client, path, "the session knows of the merge", merged).await?;
+    let known = begun.elapsed();
+    step(
+        "merged",
+        format!(
+            "#{} at GitHub, by review of another; the session says: {}, {} approval",
+            pull.number.unwrap_or(0),
+            all.items[0].state,
+            all.items[0].approvals
+        ),
+    );
+    Ok(known)
 }
 
 /// Takes sessions until one found no warm member.

@@ -55,14 +55,7 @@ impl Standin {
 
     /// A personal access token for a user.
     pub fn personal_token(&self, login: &str) -> String {
-        let mut state = self.inner.state();
-        state.add_user(login);
-        let token = state.secret("ghp_");
-        state.tokens.insert(
-            token.clone(),
-            Token { bearer: Bearer::Personal { login: login.into() }, expires_at: None },
-        );
-        token
+        personal_token(&self.inner, login)
     }
 
     /// A token as the App has for a user after a sign-in.
@@ -227,6 +220,15 @@ fn approve(inner: &Inner, user_code: &str, login: Option<&str>) -> bool {
     true
 }
 
+fn personal_token(inner: &Inner, login: &str) -> String {
+    let mut state = inner.state();
+    state.add_user(login);
+    let token = state.secret("ghp_");
+    let bearer = Bearer::Personal { login: login.into() };
+    state.tokens.insert(token.clone(), Token { bearer, expires_at: None });
+    token
+}
+
 /// `POST /_standin/{knob}` with JSON; for programs that can't call methods.
 pub(crate) fn answer(inner: &Arc<Inner>, method: &str, knob: &str, body: Value) -> Reply {
     let text = |name: &str| body[name].as_str().unwrap_or_default();
@@ -241,6 +243,9 @@ pub(crate) fn answer(inner: &Arc<Inner>, method: &str, knob: &str, body: Value) 
         ("POST", "users") => {
             inner.state().add_user(text("login"));
             done()
+        }
+        ("POST", "personal-tokens") => {
+            Reply::new(200, json!({"token": personal_token(inner, text("login"))}))
         }
         ("POST", "collaborators") => {
             let mut state = inner.state();
