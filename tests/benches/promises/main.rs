@@ -5,6 +5,7 @@
 
 mod fake;
 mod forge;
+mod gateway;
 mod images;
 mod rates;
 mod real;
@@ -21,7 +22,7 @@ use domain::{Error, Result};
 use report::{Report, Target, note};
 
 /// Sections in the order in which they run; each is a group of figures that share their set-up.
-const SECTIONS: [(&str, &[&str]); 20] = [
+const SECTIONS: [(&str, &[&str]); 21] = [
     ("http", &["claim_http_1", "claim_http_16", "fdatasync"]),
     ("poisson", &["poisson_45"]),
     ("storm", &["burst_300"]),
@@ -34,6 +35,7 @@ const SECTIONS: [(&str, &[&str]); 20] = [
     ("looks", &["tick_unchanged"]),
     ("webhooks", &["webhooks_per_s", "webhook_answer"]),
     ("pulls", &["pr_own_time"]),
+    ("gateway", &["gateway_fetch_ratio", "gateway_push_rss"]),
     ("exec", &["exec_overhead"]),
     ("first", &["claim_first_exec_docker"]),
     ("cold", &["cold_start_ratio", "cold_start_ratio_bridge"]),
@@ -93,6 +95,7 @@ async fn run(filters: &[String], quick: bool) -> Result<()> {
             "looks" => images::tick_unchanged(&mut report).await,
             "webhooks" => forge::webhooks(&mut report).await,
             "pulls" => forge::pull_requests(&mut report).await,
+            "gateway" => gateway::gateway(&mut report).await,
             "exec" => real::on(&mut stage, |s| real::exec_overhead(s, &mut report)).await,
             "first" => real::on(&mut stage, |s| real::claim_first_exec(s, &mut report)).await,
             "cold" => real::on(&mut stage, |s| real::cold_start(s, &mut report)).await,
