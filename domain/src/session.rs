@@ -213,6 +213,10 @@ pub struct SessionRecord {
     /// `prepare` of its image has been done in it, well or not: it is done once.
     #[serde(default)]
     pub prepared: bool,
+    /// A client has handed a token of its user over, which lives in memory alone: after a restart it is gone, and that
+    /// can be said.
+    #[serde(default)]
+    pub token_handed: bool,
     /// The snapshot it started from.
     pub snapshot: Option<SnapshotId>,
     /// The session it follows or was forked from.

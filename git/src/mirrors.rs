@@ -8,6 +8,7 @@
 //! When to refresh is the caller's decision. Old objects are not collected here yet.
 
 mod claims;
+mod second_try;
 mod store_dir;
 
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ use crate::tree;
 
 use claims::Claims;
 pub(crate) use claims::PushClaim;
+use second_try::SecondTry;
 
 /// How long local git commands and answers of `Credentials` may take.
 const LOCAL_DEADLINE: Duration = Duration::from_secs(60);
@@ -73,6 +75,13 @@ impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.held.is_some() { "Authority(…, held)" } else { "Authority(…)" })
     }
+}
+
+/// What a push goes on with: to be kept until git has ended.
+#[derive(Debug)]
+pub(crate) struct PushAuthority {
+    _first: Authority,
+    _second: SecondTry,
 }
 
 /// Gives authority at upstream, for one operation at a time.
@@ -282,12 +291,12 @@ impl MirrorSet {
     }
 
     /// `git receive-pack` with the hook that pushes on to upstream before the mirror's own reference moves, and the
-    /// authority that it does so with: to be kept until git has ended.
+    /// authority that it does so with. Where upstream does not believe it, the hook gets another one, once.
     pub(crate) async fn receive_pack(
         &self,
         repo: &RepoName,
         session: SessionId,
-    ) -> Result<(Git, Option<Authority>)> {
+    ) -> Result<(Git, Option<PushAuthority>)> {
         let url = self.url(repo)?;
         let authority = self.authority(repo, Direction::Push, Some(session)).await?;
         let path = self.path(repo);
@@ -301,7 +310,15 @@ impl MirrorSet {
             .config("push.gpgSign", "false")
             .args(["receive-pack", "--stateless-rpc"])
             .arg(path);
-        Ok((git, authority))
+        let Some(first) = authority else { return Ok((git, None)) };
+        let (set, of) = (self.clone(), repo.clone());
+        let renew = async move {
+            set.doubt(session);
+            set.authority(&of, Direction::Push, Some(session)).await
+        };
+        let second = SecondTry::offer(&self.0.hooks, renew).await?;
+        let git = git.env("HOTBED_SECOND_TRY", second.dir());
+        Ok((git, Some(PushAuthority { _first: first, _second: second })))
     }
 
     /// Says that upstream did not take what this session pushed.

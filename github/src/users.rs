@@ -135,6 +135,12 @@ impl Users {
         self.in_turn(login, |users, login| async move { users.refresh(&login, Some(rejected)).await }).await
     }
 
+    /// Brings what was sealed with older keys under the newest, before anything else is done here. Answers how many
+    /// there were; the older keys can be taken away then.
+    pub async fn reseal(&self) -> Result<usize> {
+        self.0.vault.reseal().await
+    }
+
     /// As [`whoami`].
     pub async fn whoami(&self, token: &UserToken) -> Result<Account> {
         whoami(&self.0.wire, token).await

@@ -302,8 +302,9 @@ impl App {
         });
         let differences =
             Differences::new(images.clone(), repos.clone(), port.clone(), fleet.backend().clone());
-        if let Some(upstream) = &upstream {
+        if let (Some(upstream), Some(github)) = (&upstream, &github) {
             upstream.learn(repos.clone(), &sessions);
+            github.people.lost(sessions.without_their_tokens());
         }
         let ledger = Arc::new(StoreLedger(store.clone()));
         let forge: Arc<dyn Forge> = match &github {

@@ -58,7 +58,7 @@ impl Github {
         let signed_with: Vec<&[u8]> = signed_with.iter().map(|s| s.as_slice()).collect();
         let hooks = Hooks::open(&signed_with, store.clone(), clock.clone(), metrics.clone()).await?;
         let users = match &settings.users {
-            Some(users) => Some(open_users(users, wire.clone(), store)?),
+            Some(users) => Some(open_users(users, wire.clone(), store).await?),
             None => None,
         };
         let people = Arc::new(People::load(wire, users).await?);
@@ -77,7 +77,7 @@ impl Github {
     }
 }
 
-fn open_users(settings: &config::GithubUsers, wire: Wire, store: &Store) -> Result<Users> {
+async fn open_users(settings: &config::GithubUsers, wire: Wire, store: &Store) -> Result<Users> {
     let text = |key: &str, source| {
         let bytes = Zeroizing::new(secrets::value(key, source)?);
         let text = std::str::from_utf8(&bytes).map_err(|_| Error::invalid(format!("`{key}` is no text")))?;
@@ -91,8 +91,18 @@ fn open_users(settings: &config::GithubUsers, wire: Wire, store: &Store) -> Resu
     let keys = text("forge.github.users.vault_key", &settings.vault_key)?;
     let keys = VaultKey::read_all(&keys)
         .map_err(|e| Error::invalid("`forge.github.users.vault_key` can't be used").caused_by(e))?;
+    let older = keys.len() - 1;
     let vault = Vault::new(keys, Arc::new(store.clone()))?;
     let client =
         Client { id: settings.client_id.clone(), secret: secret.map(|s| ClientSecret::new(s.as_str())) };
-    Ok(Users::new(wire, client, vault, Secrets::default()))
+    let users = Users::new(wire, client, vault, Secrets::default());
+    if older > 0 {
+        let resealed = users.reseal().await?;
+        tracing::info!(
+            resealed,
+            older,
+            "users' tokens are all under the newest vault key; the older ones can go"
+        );
+    }
+    Ok(users)
 }

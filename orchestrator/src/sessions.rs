@@ -224,6 +224,31 @@ impl Sessions {
         }
     }
 
+    /// Notes that a token of the user's is handed over for a session: after a restart it is known what is missing.
+    pub async fn token_handed(&self, id: SessionId) -> Result<()> {
+        let session = self.require(id).await?;
+        if session.record().token_handed {
+            return Ok(());
+        }
+        self.update(&session, false, |record| {
+            record.token_handed = true;
+            Some(("user_token", json!({"state": "handed_over"})))
+        })
+        .await
+        .map(drop)
+    }
+
+    /// The live sessions whose handed-over tokens went with the process before this one; each says so in its log.
+    pub fn without_their_tokens(&self) -> Vec<SessionId> {
+        let bereft: Vec<_> =
+            self.all().into_iter().filter(|s| s.record().token_handed).map(|s| s.id).collect();
+        for id in &bereft {
+            let data = json!({"state": "gone", "error": crate::github::people::gone(*id)});
+            post(&self.logs, *id, "user_token", data);
+        }
+        bereft
+    }
+
     /// Takes up the sessions that live; [`Sessions::start`] sets their drivers going.
     pub fn new(parts: Parts, loaded: Vec<SessionRecord>, stop: CancellationToken) -> Arc<Self> {
         let Parts {

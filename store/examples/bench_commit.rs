@@ -23,6 +23,7 @@ fn session(n: u128) -> SessionRecord {
         branch: "hotbed/x".parse().expect("a branch"),
         sync: SyncState::pending(),
         prepared: false,
+        token_handed: false,
         snapshot: None,
         parent: None,
         warmup: None,

@@ -2,6 +2,7 @@
 //! webhooks bring. How the adapter itself behaves is in `github`.
 
 mod hooks;
+mod matrix;
 mod people;
 mod pulls;
 
@@ -62,6 +63,23 @@ struct Tree {
 impl Tree {
     /// Clones through the relay and stands on the session's branch.
     async fn of(w: &World, view: &Value) -> Self {
+        let url = Self::relay(w, view).await;
+        let dir = tempfile::tempdir().expect("directory");
+        git(dir.path(), &["clone", "-q", &url, "tree"]).await.fine();
+        let branch = view["branch"].as_str().expect("branch").to_owned();
+        let tree = Self { dir, branch };
+        tree.git(&["switch", "-q", "-c", &tree.branch]).await.fine();
+        tree
+    }
+
+    /// Finds the relay of a server that was started again.
+    async fn reconnect(&self, w: &World, view: &Value) {
+        let url = Self::relay(w, view).await;
+        self.git(&["remote", "set-url", "origin", &url]).await.fine();
+    }
+
+    /// Makes the relay reachable; answers where `origin` is.
+    async fn relay(w: &World, view: &Value) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
         let address = listener.local_addr().expect("address");
         let (fleet, sandbox) = (w.app().fleet.clone(), sandbox(view));
@@ -79,13 +97,7 @@ impl Tree {
             });
         })
         .await;
-        let dir = tempfile::tempdir().expect("directory");
-        let url = format!("http://{address}/{}.git", w.specs[0].name);
-        git(dir.path(), &["clone", "-q", &url, "tree"]).await.fine();
-        let branch = view["branch"].as_str().expect("branch").to_owned();
-        let tree = Self { dir, branch };
-        tree.git(&["switch", "-q", "-c", &tree.branch]).await.fine();
-        tree
+        format!("http://{address}/{}.git", w.specs[0].name)
     }
 
     fn path(&self) -> PathBuf {

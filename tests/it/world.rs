@@ -280,6 +280,8 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub specs: Vec<RepoSpec>,
     hub: Option<Standin>,
+    /// What lies in the file of the vault's keys at each start.
+    pub vault_keys: String,
     shared_clock: SharedClock,
     server: Option<Server>,
     expected: Vec<String>,
@@ -354,6 +356,7 @@ impl World {
             clock,
             specs,
             hub,
+            vault_keys: "0a".repeat(32),
             shared_clock,
             server: None,
             expected: Vec::new(),
@@ -381,10 +384,9 @@ impl World {
             .expect("runtime");
         let (state, specs) = (self.state_dir(), self.specs.clone());
         let (backend, clock) = (self.backend.clone(), self.shared_clock.clone());
-        let forge = self
-            .hub
-            .as_ref()
-            .map_or(config::ForgeSettings::Local, |hub| github_settings(hub, self.dir.path()));
+        let forge = self.hub.as_ref().map_or(config::ForgeSettings::Local, |hub| {
+            github_settings(hub, self.dir.path(), &self.vault_keys)
+        });
         let options = move || {
             let mut options = Options::new(&state, specs.clone(), Engine::Given(backend.clone()));
             options.agent = Some(b"no agent".to_vec());
@@ -870,7 +872,7 @@ impl World {
 }
 
 /// A configuration for the stand-in; its secrets lie in files.
-fn github_settings(hub: &Standin, dir: &std::path::Path) -> config::ForgeSettings {
+fn github_settings(hub: &Standin, dir: &std::path::Path, vault_keys: &str) -> config::ForgeSettings {
     let secret = |name: &str, value: &str| {
         let path = dir.join(name);
         std::fs::write(&path, value).expect("write a secret");
@@ -889,7 +891,7 @@ fn github_settings(hub: &Standin, dir: &std::path::Path) -> config::ForgeSetting
         users: Some(config::GithubUsers {
             client_id: CLIENT_ID.into(),
             client_secret: Some(secret("client", CLIENT_SECRET)),
-            vault_key: secret("vault", &"0a".repeat(32)),
+            vault_key: secret("vault", vault_keys),
         }),
     }))
 }

@@ -339,3 +339,55 @@ async fn authority_is_added_per_operation() {
     let ran = w.git(&tree, &["push", "origin", "HEAD:hotbed/s2"]).await;
     assert!(!ran.ok && ran.text.contains("(the token of ada was revoked; sign in again)"), "{}", ran.text);
 }
+
+/// Gives out tokens that are good one after the other: the first push gets one that has ended.
+#[derive(Debug, Default)]
+struct Renewing {
+    asked: std::sync::atomic::AtomicUsize,
+}
+
+#[async_trait]
+impl Credentials for Renewing {
+    async fn authority(
+        &self,
+        _: &RepoName,
+        way: Direction,
+        _: Option<SessionId>,
+    ) -> Result<Option<Authority>> {
+        let basic = |token: &str| Authority::new(format!("Authorization: {}", git::testing::basic(token)));
+        if way == Direction::Fetch {
+            return Ok(Some(basic("second")));
+        }
+        match self.asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 | 2 => Ok(Some(basic("first"))),
+            1 => Ok(Some(basic("second"))),
+            _ => Err(Error::denied("ada has to sign in again")),
+        }
+    }
+}
+
+/// Upstream does not believe what the push began with: it goes out with another authority, once; and where there is none,
+/// the push says why, and nothing is left of it. F50, F51
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f50_f51_a_push_goes_on_with_another_authority_once() {
+    let renewing = Arc::new(Renewing::default());
+    let options = MirrorOptions { credentials: Some(renewing.clone()), ..MirrorOptions::default() };
+    let w = World::with(options, GatewayOptions::default()).await;
+    w.host.faults().require_token(Some("second"));
+    w.mirrors.refresh(&repo()).await.unwrap();
+    let tree = w.work_tree().await;
+    let first = w.done(&tree, &["push", "origin", OWN]).await;
+    assert!(!first.contains("Authentication failed"), "{first}");
+    let pushed = same(&w, OWN);
+    assert!(pushed.is_some());
+    assert_eq!(renewing.asked.load(std::sync::atomic::Ordering::SeqCst), 2);
+
+    w.commit_here(&tree, "work", "more\n").await;
+    let ran = w.git(&tree, &["push", "origin", OWN]).await;
+    assert!(!ran.ok && ran.text.contains("ada has to sign in again"), "{}", ran.text);
+    assert_eq!(same(&w, OWN), pushed);
+    assert_eq!(renewing.asked.load(std::sync::atomic::Ordering::SeqCst), 4, "one second try each");
+    let hooks = w.mirror().path().parent().unwrap().parent().unwrap().join(".hooks");
+    let left = || std::fs::read_dir(&hooks).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+    assert_eq!(left(), ["pre-receive"], "the pipes went with their pushes");
+}

@@ -158,14 +158,17 @@ pub async fn create(
     let key = key_of(&headers, "POST /v1/sessions", &body.raw)?;
     let new = new_session(&app, &body.value).await?;
     let token = body.value.user_token.as_ref().map(users::taken).transpose()?;
-    let people = app.github.as_ref().map(|g| g.people.clone());
-    if token.is_some() && people.is_none() {
+    if token.is_some() && app.github.is_none() {
         return Err(Error::invalid("`user_token`: the forge of this Hotbed is not GitHub").into());
     }
-    let created = detached(async move { app.sessions.create(new, key).await }).await?;
-    if let (Some(token), Some(people)) = (token, people) {
-        people.hand(created.record.id, token.of(&created.record.user.login));
-    }
+    let created = detached(async move {
+        let created = app.sessions.create(new, key).await?;
+        if let Some(token) = token {
+            users::hand_over(&app, &created.record, token).await?;
+        }
+        Ok(created)
+    })
+    .await?;
     Ok(made(created.replayed, SessionView::from(&*created.record)))
 }
 

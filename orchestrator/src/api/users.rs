@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use domain::ports::UserToken;
-use domain::{Error, Result, SessionId};
+use domain::{Error, Result, SessionId, SessionRecord};
 use github::{DevicePoll, Standing};
 
 use super::types::{
@@ -134,9 +134,16 @@ pub async fn hand(
 ) -> ApiResult<StatusCode> {
     let id: SessionId = parse("id", &id)?;
     let session = app.sessions.require(id).await?;
-    let token = taken(&body.value.token)?.of(&session.record().user.login);
-    people(&app)?.hand(id, token);
+    hand_over(&app, &session.record(), taken(&body.value.token)?).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The row says so before the token is there: what is lost with the process is known to be missing.
+pub(super) async fn hand_over(app: &App, session: &SessionRecord, token: UserToken) -> Result<()> {
+    let people = people(app)?;
+    app.sessions.token_handed(session.id).await?;
+    people.hand(session.id, token.of(&session.user.login));
+    Ok(())
 }
 
 /// A token as a client sends it.

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use domain::ports::UserToken;
 use domain::{Error, ErrorKind, Identity, Result, SessionId};
 use github::{Account, Standing, Users, Wire};
@@ -30,6 +30,8 @@ pub struct People {
     users: Option<Users>,
     /// Tokens that clients handed over, for as long as the session and this process live. Never on disk.
     handed: DashMap<SessionId, UserToken>,
+    /// Sessions whose handed-over token went with the process before this one.
+    lost: DashSet<SessionId>,
     /// Who has ever signed in, by login in lower case: what commits carry, without asking anybody.
     accounts: DashMap<String, Account>,
     /// When GitHub last believed the token of a session.
@@ -44,7 +46,8 @@ impl People {
                 accounts.insert(account.login.to_ascii_lowercase(), account);
             }
         }
-        Ok(Self { wire, users, handed: DashMap::new(), accounts, proven: Mutex::default() })
+        let (handed, lost) = (DashMap::new(), DashSet::new());
+        Ok(Self { wire, users, handed, lost, accounts, proven: Mutex::default() })
     }
 
     /// The users that can sign in.
@@ -76,11 +79,20 @@ impl People {
     /// Takes a token that a client hands over for one session.
     pub fn hand(&self, session: SessionId, token: UserToken) {
         self.handed.insert(session, token);
+        self.lost.remove(&session);
+    }
+
+    /// Takes in that tokens which had been handed over for these sessions are gone.
+    pub fn lost(&self, sessions: Vec<SessionId>) {
+        for session in sessions {
+            self.lost.insert(session);
+        }
     }
 
     /// Forgets what belonged to sessions that are over.
     pub fn forget_others(&self, lives: impl Fn(SessionId) -> bool) {
         self.handed.retain(|session, _| lives(*session));
+        self.lost.retain(|session| lives(*session));
         self.proven().retain(|session, _| lives(*session));
     }
 
@@ -88,12 +100,15 @@ impl People {
         if let Some(token) = self.handed.get(&session) {
             return Ok(Held::Token(token.clone()));
         }
-        let Some(users) = &self.users else {
-            return Ok(Held::Nothing {
-                why: format!("there is no token of {login}'s, and sign-in is not configured here"),
-            });
+        let without = match &self.users {
+            Some(users) => match said(users.standing(login).await?, login) {
+                Held::Nothing { why } => why,
+                token => return Ok(token),
+            },
+            None => format!("there is no token of {login}'s, and sign-in is not configured here"),
         };
-        Ok(said(users.standing(login).await?, login))
+        let lost = self.lost.contains(&session).then(|| format!("{}; {without}", gone(session)));
+        Ok(Held::Nothing { why: lost.unwrap_or(without) })
     }
 
     /// What takes the place of a token that GitHub did not believe; `None` where nothing does.
@@ -185,6 +200,14 @@ fn said(standing: Standing, login: &str) -> Held {
         }
         Standing::Unknown => Held::Nothing { why: format!("{login} has not signed in (`hotbed login`)") },
     }
+}
+
+/// What is said of a session whose handed-over token went with a restart.
+pub fn gone(session: SessionId) -> String {
+    format!(
+        "the token that was handed over for this session is gone since Hotbed was restarted: hand it over again \
+         (`PUT /v1/sessions/{session}/user-token`)"
+    )
 }
 
 fn nothing(why: &str) -> Error {

@@ -147,6 +147,7 @@ impl Sessions {
             branch,
             sync: SyncState::pending(),
             prepared: false,
+            token_handed: false,
             snapshot: new.snapshot,
             parent: new.parent,
             warmup: new.warmup,

@@ -32,6 +32,7 @@ pub fn session(n: u128, state: SessionState) -> SessionRecord {
         branch: "hotbed/1".parse().unwrap(),
         sync: SyncState::pending(),
         prepared: false,
+        token_handed: false,
         env: std::collections::BTreeMap::new(),
         snapshot: None,
         parent: None,

@@ -71,6 +71,7 @@ pub fn session(n: u128, state: SessionState) -> SessionRecord {
         branch: format!("hotbed/{n}").parse().expect("a branch"),
         sync: SyncState::pending(),
         prepared: false,
+        token_handed: false,
         snapshot: None,
         parent: None,
         warmup: None,

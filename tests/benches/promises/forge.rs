@@ -193,6 +193,7 @@ fn record(repo: &RepoName, base: &Branch, branch: &Branch, user: Identity) -> Se
         branch: branch.clone(),
         sync: SyncState::pending(),
         prepared: false,
+        token_handed: false,
         snapshot: None,
         parent: None,
         warmup: None,

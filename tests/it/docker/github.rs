@@ -6,14 +6,16 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{RepoName, SystemClock};
+use domain::testing::ManualClock;
+use domain::{Clock, RepoName, SystemClock};
 use orchestrator::api::types::{List, PullRequestView};
+use orchestrator::app::{App, Engine, Options};
 use serde_json::{Value, json};
 use tests::github::{APP_ID, CLIENT_ID, Grade, Standin, WEBHOOK_SECRET};
 
-use super::api::until;
+use super::api::{Api, until};
 use super::on_docker_within;
-use super::world::{Repo, World, wait_within};
+use super::world::{Repo, World, agent_binary, base_cache, wait_within};
 
 const REPO: &str = "acme/hub";
 /// It makes its base and its image alone, beside the Worlds of others.
@@ -114,6 +116,119 @@ fn the_human_commits_and_opens_and_no_token_is_in_the_sandbox() {
         api.discard(id).await;
         crate::github::held_to_its_word(&hub);
         world.finish().expect("nothing is left behind");
+    });
+}
+
+/// A Hotbed in this process, whose clock is the stand-in's: an hour passes when it is told to.
+struct Timed {
+    clock: Arc<ManualClock>,
+    hub: Standin,
+    app: Arc<App>,
+    served: tokio::task::JoinHandle<domain::Result<()>>,
+    api: Api,
+    _dir: tempfile::TempDir,
+}
+
+impl Timed {
+    async fn start(repo: &RepoName) -> Self {
+        let clock = Arc::new(ManualClock::at(SystemClock.now()));
+        let hub = Standin::start(clock.clone()).await.expect("the stand-in");
+        hub.repo(repo);
+        hub.collaborator(repo, "ada", Grade::Write);
+        // No longer than an installation's: an hour, by GitHub's own limit.
+        hub.user_tokens_last(Duration::from_secs(3600));
+        // Short: a socket's path has at most 107 bytes.
+        let dir = tempfile::Builder::new().prefix("hbd").tempdir().expect("directory");
+        let mut text = forge(&hub, dir.path());
+        text["repos"] = json!([{
+            "name": repo, "url": hub.clone_url(repo), "network": "none",
+            "image": {"base": {"packages": {"suite": "bookworm", "include": ["git"]}}, "schedule": "0 0 1 1 *"},
+            "pool": {"min": 0, "max": 1},
+            "session": {"timeout": "4h"},
+            "resources": {"cpus": 2, "memory": "512MiB", "pids": 256},
+        }]);
+        let file = dir.path().join("hotbed.yaml");
+        std::fs::write(&file, text.to_string()).expect("write the configuration");
+        let config = config::Config::load(&file).expect("a configuration");
+        let engine = Engine::Docker(config.settings().docker.clone());
+        let mut options = Options::new(dir.path().join("state"), config.repos().to_vec(), engine);
+        options.agent = agent_binary().map(|path| std::fs::read(path).expect("the agent"));
+        options.clock = clock.clone();
+        options.cache_dir = Some(base_cache());
+        options.schedules = false;
+        options.forge = config.settings().forge.clone();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let address = listener.local_addr().expect("address");
+        let app = App::start(options).await.expect("a server");
+        let serving = app.clone();
+        let served = tokio::spawn(async move { serving.serve(listener).await });
+        let api = Api::new(address, &app.api_key);
+        Self { clock, hub, app, served, api, _dir: dir }
+    }
+
+    async fn sign_in(&self) {
+        let begun: Value = self.api.client.post("/v1/sign-ins/device", &json!({})).await.expect("a sign-in");
+        assert!(self.hub.approve(begun["user_code"].as_str().expect("a code"), Some("ada")));
+        self.clock.advance(Duration::from_secs(6));
+        let path = format!("/v1/sign-ins/device/{}", begun["id"].as_str().expect("an id"));
+        let done: Value = self.api.client.post(&path, &json!({})).await.expect("an answer");
+        assert_eq!(done["state"], "done", "{done}");
+    }
+
+    /// How often a token was refreshed.
+    fn refreshes(&self) -> usize {
+        let all = self.hub.exchanges();
+        let refreshes = |e: &&tests::github::Exchange| {
+            e.path == "/login/oauth/access_token"
+                && e.request.as_ref().is_some_and(|r| r["grant_type"] == "refresh_token")
+        };
+        all.iter().filter(refreshes).count()
+    }
+
+    async fn end(self) {
+        crate::github::held_to_its_word(&self.hub);
+        self.app.tear_down(true).await.expect("nothing is left behind");
+        let _ = self.served.await;
+    }
+}
+
+/// A sandbox works for 74 minutes, by a clock that server and GitHub share. What it began with is dead then: the App's
+/// token of the image and of its sync, and the user's. The push goes out, by refresh; and so does one whose token GitHub
+/// ended before its time, minutes after it was believed. F50
+#[test]
+fn f50_after_74_minutes_the_sandbox_still_pushes() {
+    on_docker_within(PATIENT, async {
+        let repo: RepoName = "acme/long".parse().expect("name");
+        let timed = Timed::start(&repo).await;
+        let api = &timed.api;
+        timed.sign_in().await;
+        let _: Value =
+            api.client.post(&format!("/v1/repos/{repo}/builds"), &json!({})).await.expect("a build");
+        api.image(repo.as_str()).await;
+        let order = json!({"repo": repo, "user": {"login": "ada"}});
+        let session = api.try_session(&order).await.expect("a session");
+        let id = session.id.as_str();
+        api.synced(id).await;
+        let branch = session.branch.parse().expect("a branch");
+        let commit =
+            "git commit -q --allow-empty -m Work && git push -q origin HEAD 2>&1 && git rev-parse HEAD";
+        let upstream = || timed.hub.bare(&repo).tip(&branch).expect("tip").map(|c| c.to_string());
+        let first = api.must(id, commit).await;
+        assert_eq!((upstream().as_deref(), timed.refreshes()), (Some(first.trim()), 0));
+
+        for _ in 0..74 {
+            timed.clock.advance(Duration::from_secs(60));
+            tokio::task::yield_now().await;
+        }
+        let later = api.must(id, commit).await;
+        assert_eq!((upstream().as_deref(), timed.refreshes()), (Some(later.trim()), 1));
+
+        timed.hub.expire_tokens();
+        let last = api.must(id, commit).await;
+        assert_eq!((upstream().as_deref(), timed.refreshes()), (Some(last.trim()), 2));
+        assert_eq!(timed.hub.live_installation_tokens(), 0, "the App's died with what they were made for");
+        api.discard(id).await;
+        timed.end().await;
     });
 }
 

@@ -683,7 +683,7 @@ fn hotbed_binary() -> PathBuf {
 }
 
 /// `HOTBED_AGENT`, or what `make agent` made; else the one inside `hotbed` is used.
-fn agent_binary() -> Option<PathBuf> {
+pub fn agent_binary() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("HOTBED_AGENT") {
         return Some(path.into());
     }
@@ -692,7 +692,7 @@ fn agent_binary() -> Option<PathBuf> {
     made.max_by_key(|p| p.metadata().and_then(|m| m.modified()).ok())
 }
 
-fn base_cache() -> PathBuf {
+pub fn base_cache() -> PathBuf {
     let cache =
         std::env::var_os("HOTBED_DEMO_CACHE").map_or_else(|| target_dir().join("demo-cache"), Into::into);
     cache.join("bases")

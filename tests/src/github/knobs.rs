@@ -138,6 +138,11 @@ impl Standin {
         self.inner.state().app.expiring = on;
     }
 
+    /// For how long users' tokens are good that are given from now on.
+    pub fn user_tokens_last(&self, life: Duration) {
+        self.inner.state().app.token_life = SignedDuration::try_from(life).expect("a life");
+    }
+
     pub fn device_flow(&self, on: bool) {
         self.inner.state().app.device_flow = on;
     }

@@ -169,7 +169,7 @@ fn by_device(state: &mut State, code: &str, only: Option<u64>, at: Timestamp) ->
 /// Gives a user's tokens.
 fn give(state: &mut State, login: &str, only: Option<u64>, by_device: bool, at: Timestamp) -> Reply {
     let access = state.secret("ghu_");
-    let life = SignedDuration::from_secs(28800);
+    let life = state.app.token_life;
     let expires_at = state.app.expiring.then(|| at + life);
     let bearer = Bearer::User { login: login.to_owned(), only };
     state.tokens.insert(access.clone(), Token { bearer, expires_at });
@@ -179,7 +179,7 @@ fn give(state: &mut State, login: &str, only: Option<u64>, by_device: bool, at: 
         let months = SignedDuration::from_secs(15_811_200);
         let kept = RefreshToken { login: login.to_owned(), access, only, by_device, expires_at: at + months };
         state.refresh.insert(refresh.clone(), kept);
-        body["expires_in"] = json!(28800);
+        body["expires_in"] = json!(life.as_secs());
         body["refresh_token"] = json!(refresh);
         body["refresh_token_expires_in"] = json!(15_811_200);
     }

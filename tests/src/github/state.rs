@@ -41,6 +41,8 @@ pub(crate) struct AppRecord {
     pub webhook_secret: String,
     /// Whether tokens of users expire: a setting of the App at GitHub.
     pub expiring: bool,
+    /// For how long they are good then: eight hours at GitHub.
+    pub token_life: SignedDuration,
     pub device_flow: bool,
     pub callbacks: Vec<String>,
 }
@@ -239,6 +241,7 @@ impl State {
                 webhook_url: None,
                 webhook_secret: super::WEBHOOK_SECRET.into(),
                 expiring: true,
+                token_life: SignedDuration::from_hours(8),
                 device_flow: true,
                 callbacks: vec!["http://127.0.0.1".into(), "http://localhost".into()],
             },
