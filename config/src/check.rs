@@ -17,8 +17,8 @@ use crate::sections::{
     BackendSection, File, ForgeSection, ImageSection, NetworkSection, RepoSection, WindowSection,
 };
 use crate::settings::{
-    BuildSettings, DockerSettings, ForgeSettings, RegistrySettings, RetentionSettings, Settings,
-    WarmupSettings,
+    AccessSettings, BuildSettings, DockerSettings, ForgeSettings, RegistrySettings, RetentionSettings,
+    Settings, WarmupSettings,
 };
 use crate::tree::{Node, Value, merge};
 use crate::values::{ByteSize, Cpus, FilePath, ListenAddress, SecretRef};
@@ -124,6 +124,7 @@ impl<'a> Checker<'a> {
         self.not_in_this_build(file, &repos);
         self.not_acted_on(file, &repos);
         self.general(file, &repos);
+        self.at_least("", "access.per_second", file.access.per_second, 1, "without requests there is no API");
         self.warmups(file);
         for path in file.ca_certificates.iter().enumerate() {
             self.certificate("", "ca_certificates", path);
@@ -483,6 +484,7 @@ impl<'a> Checker<'a> {
                 session_logs: file.retention.session_logs,
                 removed_repos: file.retention.removed_repos.0,
             },
+            access: AccessSettings { per_second: file.access.per_second },
             warmups: WarmupSettings {
                 live: file.warmups.live,
                 per_second: file.warmups.per_second,

@@ -37,8 +37,8 @@ pub use import::import;
 pub use recipe_file::{MAX_REPOSITORY_FILE, repository_file};
 pub use recipe_text::{recipe_json, recipe_yaml};
 pub use settings::{
-    BuildSettings, DockerSettings, ForgeSettings, GithubSettings, GithubUsers, RegistrySettings,
-    RetentionSettings, Settings, WarmupSettings,
+    AccessSettings, BuildSettings, DockerSettings, ForgeSettings, GithubSettings, GithubUsers,
+    RegistrySettings, RetentionSettings, Settings, WarmupSettings,
 };
 pub use values::{ListenAddress, SecretRef};
 

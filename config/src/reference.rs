@@ -82,6 +82,12 @@ pub(crate) fn sections() -> Vec<Section> {
             "retention: { build_log_age: 14d, session_log_age: 30d, removed_repos: 2d }\nrepos: []\n",
         ),
         section(
+            "access",
+            "access",
+            keys_of::<sections::AccessSection>(),
+            "access: { per_second: 500 }\nrepos: []\n",
+        ),
+        section(
             "warmups",
             "warmups",
             keys_of::<sections::WarmupsSection>(),

@@ -16,8 +16,8 @@ pub(crate) use self::sandbox::{
     IdleSection, NetworkSection, PoolSection, ResourcesSection, SessionSection, WindowSection,
 };
 pub(crate) use self::server::{
-    BackendSection, BudgetSection, BuildsSection, DockerSection, KubernetesSection, RegistrySection,
-    RetentionSection, WarmupsSection,
+    AccessSection, BackendSection, BudgetSection, BuildsSection, DockerSection, KubernetesSection,
+    RegistrySection, RetentionSection, WarmupsSection,
 };
 use crate::values::{BranchName, FilePath, GitUrl, ListenAddress, Repo, Workspace, parse};
 
@@ -58,6 +58,9 @@ pub(crate) struct File {
     /// How long what is over is kept.
     #[serde(default)]
     pub retention: RetentionSection,
+    /// Who may use the API, and how often.
+    #[serde(default)]
+    pub access: AccessSection,
     /// What announcements of sessions may use, and who may make them.
     #[serde(default)]
     pub warmups: WarmupsSection,

@@ -23,6 +23,7 @@ pub struct Settings {
     /// What all sandboxes together may use.
     pub budget: Budget,
     pub builds: BuildSettings,
+    pub access: AccessSettings,
     pub warmups: WarmupSettings,
     pub retention: RetentionSettings,
 }
@@ -90,6 +91,19 @@ pub struct BuildSettings {
 impl Default for BuildSettings {
     fn default() -> Self {
         Self { at_once: 2 }
+    }
+}
+
+/// Who may use the API, and how often.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AccessSettings {
+    /// Requests a second, by one key.
+    pub per_second: u32,
+}
+
+impl Default for AccessSettings {
+    fn default() -> Self {
+        Self { per_second: 1000 }
     }
 }
 

@@ -99,6 +99,8 @@ ids! {
     BuildId, "bld_", "a build";
     /// A pull request as Hotbed records it.
     PullRequestId, "prq_", "a pull request";
+    /// An API key; not the key itself.
+    KeyId, "key_", "a key";
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! This crate does no IO and knows no adapter. Everything else points here; it points at nothing.
 
+mod access;
 mod clock;
 mod demand;
 mod error;
@@ -21,13 +22,14 @@ pub mod testing;
 mod tree_path;
 pub mod wire;
 
+pub use access::{KeyRecord, Reach, Role};
 pub use clock::{Clock, SharedClock, SystemClock};
 pub use demand::{DemandHour, DemandRecord, LeadTimes, PoolOrder, PoolOrderKind};
 pub use error::{Error, ErrorKind, Result};
 pub use glob::glob_matches;
 pub use ids::{
-    BuildId, ExecId, ImageId, InstanceId, ParseIdError, PullRequestId, SandboxId, SessionId, SnapshotId,
-    WarmupId,
+    BuildId, ExecId, ImageId, InstanceId, KeyId, ParseIdError, PullRequestId, SandboxId, SessionId,
+    SnapshotId, WarmupId,
 };
 pub use image::{
     AbsenceRecord, BuildRecord, BuildState, CadenceRecord, ImageFailure, ImageRecord, ImageState, Phase,

@@ -1,11 +1,13 @@
 //! HTTP, version 1: routes, authentication, errors. Handlers check the request, write intent through an engine and
 //! answer; whatever outlives a request belongs to the engine, because axum drops a handler when its client hangs up.
 
+mod caller;
 mod catalog;
 mod events;
 mod exec;
 mod files;
 mod images;
+mod keys;
 mod pools;
 mod problem;
 mod sessions;
@@ -20,12 +22,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, options};
 use domain::{Error, Result};
-use sha2::{Digest, Sha256};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -33,8 +34,8 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::idempotency::Key;
-use crate::warmups::{Grant, is_token};
 
+use caller::{Caller, authenticate};
 pub use problem::{ApiError, Payload};
 
 type ApiResult<T> = std::result::Result<T, ApiError>;
@@ -115,6 +116,9 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(users::read, users::sign_out))
         .routes(routes!(users::keep_token))
         .routes(routes!(users::hand))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::whoami))
 }
 
 /// What is signed instead of keyed.
@@ -164,8 +168,7 @@ pub fn router(app: Arc<App>) -> Router {
             )))
         })
         .method_not_allowed_fallback(|request: Request| async move {
-            let detail = format!("{} does not take {}", request.uri().path(), request.method());
-            problem::respond(StatusCode::METHOD_NOT_ALLOWED, "invalid", &detail)
+            caller::method_not_allowed(request.method(), request.uri().path())
         })
         .layer(middleware::map_response(problem::problems))
         .layer(middleware::from_fn_with_state(app.clone(), counted))
@@ -185,80 +188,6 @@ async fn counted(State(app): Hotbed, route: Option<MatchedPath>, request: Reques
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     app.metrics.api_answered(route, response.status().as_u16());
     response
-}
-
-/// Who calls.
-#[derive(Debug, Clone)]
-enum Caller {
-    /// Somebody with the API key.
-    Key,
-    /// A web page, with what its token grants: announcing and withdrawing, and nothing else.
-    Page(Grant),
-}
-
-impl Caller {
-    /// What a rate is counted by.
-    fn rate_key(&self) -> String {
-        match self {
-            Self::Key => "key".into(),
-            Self::Page(grant) => format!("page {}", grant.client),
-        }
-    }
-}
-
-/// What a page's token is good for, by the route that was matched.
-fn open_to_pages(method: &Method, route: &str) -> bool {
-    matches!((method.as_str(), route), ("POST", "/v1/warmups") | ("DELETE", "/v1/warmups/{id}"))
-}
-
-/// Every route but health, readiness and webhooks needs the key; two of the warm-ups' take a page's token as well.
-async fn authenticate(
-    State(app): Hotbed,
-    route: Option<MatchedPath>,
-    headers: HeaderMap,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let shown = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|v| v.to_str().ok())
-        .and_then(|v| v.strip_prefix("Bearer "))
-        .map(str::trim);
-    let route = route.as_ref().map_or("", MatchedPath::as_str);
-    match who(&app, shown, request.method(), route) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(detail) => {
-            if shown.is_some() {
-                app.metrics.token_refused("api");
-            }
-            let mut response = problem::respond(StatusCode::UNAUTHORIZED, "unauthorized", &detail);
-            let scheme = header::HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-            response
-        }
-    }
-}
-
-/// Who shows this, if it is good for the route; else why not.
-fn who(app: &App, shown: Option<&str>, method: &Method, route: &str) -> std::result::Result<Caller, String> {
-    // Hashes of equal length are compared, so the time taken tells nothing of the key.
-    let is_key = |key: &str| Sha256::digest(key.as_bytes())[..] == app.api_key_hash[..];
-    match shown {
-        None => {
-            Err("send the API key as `Authorization: Bearer …`; it is in `api.key` in the state directory"
-                .into())
-        }
-        Some(token) if is_token(token) => match app.warmups.grant(token) {
-            Ok(grant) if open_to_pages(method, route) => Ok(Caller::Page(grant)),
-            Ok(_) => Err("this token announces and withdraws warm-ups, and does nothing else".into()),
-            Err(e) => Err(e.to_string()),
-        },
-        Some(key) if is_key(key) => Ok(Caller::Key),
-        Some(_) => Err("this API key is not known here".into()),
-    }
 }
 
 /// The client's key for a request, bound to route and body.

@@ -12,12 +12,12 @@ use domain::{Budget, Error, ErrorKind, InstanceId, RepoSpec, Result, SharedClock
 use git::{Credentials, Gateway, GatewayOptions, LocalForge, MirrorOptions, MirrorSet, Remote};
 use registry::{Login, Registry};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use store::{BuildLogs, SessionLogs, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::access::{self, Access};
 use crate::builds::{self, Builds};
 use crate::captures::{self, Captures};
 use crate::demand::{Demands, LoadedDemand};
@@ -50,6 +50,8 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(15);
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// How often new claims are written down; what `kill -9` may cost of them.
 const DEMAND_SAVE_EVERY: Duration = Duration::from_secs(10);
+/// How often it is written down when keys were last used.
+const ACCESS_SAVE_EVERY: Duration = Duration::from_secs(60);
 /// How often deadlines are looked at.
 const REAP_EVERY: Duration = Duration::from_secs(1);
 
@@ -81,6 +83,7 @@ pub struct Options {
     pub retention: config::RetentionSettings,
     /// What all sandboxes together may use.
     pub budget: Budget,
+    pub access: config::AccessSettings,
     pub warmups: warmups::Limits,
     /// Where images are pushed.
     pub registry: Option<config::RegistrySettings>,
@@ -102,6 +105,7 @@ impl Options {
             builds: config::BuildSettings::default(),
             retention: config::RetentionSettings::default(),
             budget: Budget::default(),
+            access: config::AccessSettings::default(),
             warmups: warmups::Limits::default(),
             registry: None,
             forge: config::ForgeSettings::Local,
@@ -137,7 +141,7 @@ pub struct App {
     pub clock: SharedClock,
     pub stop: CancellationToken,
     pub api_key: String,
-    pub(crate) api_key_hash: [u8; 32],
+    pub access: Arc<Access>,
     pub reconcile_poke: Arc<Notify>,
     pub(crate) state_dir: PathBuf,
     pub(crate) looks: Looks,
@@ -326,7 +330,8 @@ impl App {
         let listener = links::bind(&shared.join("hotbed.sock"))?;
         tokio::spawn(links::serve(listener, Arc::new(Gatekeeper(fleet.clone())), stop.clone()));
 
-        let api_key_hash = Sha256::digest(api_key.as_bytes()).into();
+        let access =
+            Access::new(&api_key, options.access.per_second, store.clone(), clock.clone(), loaded.api_keys);
         let tasks = Tasks::new(metrics.clone(), clock.clone(), stop.clone());
         let app = Arc::new(Self {
             fleet,
@@ -354,7 +359,7 @@ impl App {
             clock,
             stop,
             api_key,
-            api_key_hash,
+            access,
             reconcile_poke: Arc::default(),
             state_dir: options.state_dir,
             looks: Looks::default(),
@@ -415,6 +420,11 @@ impl App {
         self.tasks.run("demand_save", DEMAND_SAVE_EVERY, never(), move || {
             let me = me.clone();
             async move { me.demands.save().await }
+        });
+        let me = self.clone();
+        self.tasks.run("access_save", ACCESS_SAVE_EVERY, never(), move || {
+            let me = me.clone();
+            async move { me.access.save().await }
         });
         let me = self.clone();
         self.tasks.run("pool_learn", Duration::from_secs(5), never(), move || {
@@ -627,6 +637,9 @@ impl App {
         if let Err(e) = self.demands.save().await {
             warn!(error = %e.chain(), "could not write down the last claims");
         }
+        if let Err(e) = self.access.save().await {
+            warn!(error = %e.chain(), "could not write down when keys were last used");
+        }
         self.session_logs.clone().close().await;
         self.store.clone().close().await;
     }
@@ -722,7 +735,7 @@ fn api_key(dir: &Path) -> Result<String> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(Error::permanent(context("read")).caused_by(e)),
     }
-    let key = format!("hbk_{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    let key = access::new_secret();
     let write = || {
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         writeln!(file, "{key}")?;

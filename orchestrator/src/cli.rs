@@ -4,6 +4,7 @@ mod build;
 mod difference;
 mod doctor;
 mod image;
+mod key;
 mod login;
 mod output;
 mod pool;
@@ -77,6 +78,9 @@ enum Command {
     /// Snapshots of sessions.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// API keys: who may use the API, and how far.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Sign a user in, so that sessions push and open pull requests as them: by a code, typed in at GitHub.
     Login(login::LoginArgs),
     /// Sign a user out, here and at GitHub.
@@ -232,6 +236,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let _: Value = ctx.client()?.delete(&format!("/v1/snapshots/{id}")).await?;
             println!("{id} removed");
         }
+        Command::Key(command) => key::run(&ctx, command).await?,
         Command::Login(args) => login::login(&ctx, args).await?,
         Command::Logout { login } => login::logout(&ctx, &login).await?,
         Command::Users => login::users(&ctx).await?,
@@ -298,6 +303,7 @@ async fn serve(ctx: &Ctx) -> Result<()> {
     options.builds = settings.builds;
     options.retention = settings.retention;
     options.budget = settings.budget;
+    options.access = settings.access.clone();
     options.warmups = limits(settings);
     options.registry = settings.registry.clone();
     options.forge = settings.forge.clone();
@@ -357,6 +363,7 @@ async fn reload(path: PathBuf, mut present: config::Config, app: std::sync::Arc<
         if diff.needs_restart() {
             tracing::warn!("some of it needs a restart to take effect");
         }
+        app.access.rate().set(new.settings().access.per_second);
         app.warmups.set_limits(limits(new.settings()));
         app.retention.reconfigure(new.settings().retention);
         app.reconfigure(new.repos().to_vec(), new.settings().builds, new.settings().budget);

@@ -3,6 +3,7 @@
 //! Policy is in `pool`, `image-builder` and `snapshots`; the outside world is in `docker`, `store`, `git`, `github` and `registry`. They
 //! meet here and nowhere else.
 
+pub mod access;
 pub mod agent_binary;
 pub mod api;
 pub mod app;
@@ -26,6 +27,7 @@ mod measure;
 pub mod metrics;
 pub mod pools;
 pub mod pulls;
+pub mod rate;
 mod relay;
 pub mod replay;
 pub mod repos;

@@ -35,6 +35,11 @@ impl HandedOut {
     }
 }
 
+/// What is said of a repo that is not configured, and of one that somebody may not know of.
+pub fn unknown(repo: &RepoName) -> Error {
+    Error::not_found(format!("there is no repo `{repo}` in the configuration (`hotbed repo ls` lists them)"))
+}
+
 impl Repos {
     pub fn new(specs: Vec<RepoSpec>, images: Vec<ImageRecord>) -> Arc<Self> {
         let mut by_repo: HashMap<_, Vec<_>> = HashMap::new();
@@ -57,11 +62,7 @@ impl Repos {
 
     /// `NotFound` for a name that is not configured.
     pub fn spec(&self, repo: &RepoName) -> Result<Arc<RepoSpec>> {
-        self.get(repo).ok_or_else(|| {
-            Error::not_found(format!(
-                "there is no repo `{repo}` in the configuration (`hotbed repo ls` lists them)"
-            ))
-        })
+        self.get(repo).ok_or_else(|| unknown(repo))
     }
 
     pub fn get(&self, repo: &RepoName) -> Option<Arc<RepoSpec>> {

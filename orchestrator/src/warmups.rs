@@ -6,7 +6,6 @@
 //! that order: a warm-up that has ended is never renewed, and one that was renewed in time does not end (F34).
 
 mod prepare;
-mod rate;
 mod token;
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -29,7 +28,7 @@ use crate::fleet::{Fleet, after};
 use crate::metrics::Metrics;
 use crate::repos::Repos;
 
-pub use rate::Rate;
+use crate::rate::Rate;
 pub use token::{Grant, TokenError, is_token};
 
 /// What the operator allows; from the configuration, and changed with it.

@@ -34,7 +34,8 @@ pub struct Paged<T> {
 /// Which sessions; an empty filter is all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionFilter {
-    pub repo: Option<RepoName>,
+    /// Of one of these.
+    pub repos: Option<Vec<RepoName>>,
     pub state: Option<SessionState>,
     /// Only those that have not ended.
     pub live_only: bool,
@@ -46,7 +47,8 @@ pub struct SessionFilter {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SnapshotFilter {
     pub session: Option<SessionId>,
-    pub repo: Option<RepoName>,
+    /// Of one of these.
+    pub repos: Option<Vec<RepoName>>,
 }
 
 impl Page {

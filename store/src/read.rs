@@ -86,10 +86,10 @@ pub(crate) fn all<R: Row>(conn: &Connection, condition: &str) -> Result<Vec<R>> 
     rows(conn, &sql, &[])
 }
 
-/// A condition of a list: the column and the value it must have.
-pub(crate) type Wanted = (&'static str, Option<String>);
+/// A condition of a list: the column, and the values of which it must have one.
+pub(crate) type Wanted = (&'static str, Option<Vec<String>>);
 
-/// One page of the rows for which every given column has its value.
+/// One page of the rows for which every given column has one of its values.
 pub(crate) fn page<R: Row>(
     conn: &Connection,
     wanted: &[Wanted],
@@ -99,11 +99,16 @@ pub(crate) fn page<R: Row>(
     let take = page.take()?;
     let mut conditions: Vec<String> = Vec::new();
     let mut values: Vec<Value> = Vec::new();
-    for (column, value) in wanted {
-        if let Some(value) = value {
-            values.push(Value::Text(value.clone()));
-            conditions.push(format!("{column} = ?{}", values.len()));
-        }
+    for (column, among) in wanted.iter().filter_map(|(column, among)| Some((column, among.as_ref()?))) {
+        let first = values.len() + 1;
+        values.extend(among.iter().cloned().map(Value::Text));
+        conditions.push(match among.len() {
+            1 => format!("{column} = ?{first}"),
+            _ => {
+                let marks: Vec<_> = (first..=values.len()).map(|n| format!("?{n}")).collect();
+                format!("{column} IN ({})", marks.join(", "))
+            }
+        });
     }
     if !extra.is_empty() {
         conditions.push(extra.to_owned());

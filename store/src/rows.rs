@@ -2,9 +2,9 @@
 
 use domain::{
     AbsenceRecord, BuildId, BuildRecord, CadenceRecord, DemandHour, DemandRecord, Error, ImageId,
-    ImageRecord, ImageState, PoolOrder, PullRequestId, PullRequestRecord, RepoName, Result, SandboxId,
-    SandboxRecord, SandboxState, SessionId, SessionRecord, SessionState, SnapshotId, SnapshotRecord,
-    SnapshotState, WarmupId, WarmupRecord,
+    ImageRecord, ImageState, KeyId, KeyRecord, PoolOrder, PullRequestId, PullRequestRecord, RepoName, Result,
+    SandboxId, SandboxRecord, SandboxState, SessionId, SessionRecord, SessionState, SnapshotId,
+    SnapshotRecord, SnapshotState, WarmupId, WarmupRecord,
 };
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -229,6 +229,8 @@ plain_row!(DemandRecord, RepoName, "demand", |r| r.repo.clone(), |r| r
     .watched_since
     .unwrap_or(Timestamp::MIN));
 plain_row!(PoolOrder, RepoName, "pool_orders", |r| r.repo.clone(), |r| r.at);
+// Who makes or revokes one asks for durability; when it was last used may be forgotten.
+plain_row!(KeyRecord, KeyId, "api_keys", |r| r.id, |r| r.created_at);
 // One row for each hour of a repo.
 plain_row!(
     DemandHour,

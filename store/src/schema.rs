@@ -18,6 +18,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_demand.sql")),
     M::up(include_str!("schema_deliveries.sql")),
     M::up(include_str!("schema_absence.sql")),
+    M::up(include_str!("schema_access.sql")),
 ];
 
 pub(crate) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);

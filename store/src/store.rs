@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 
 use domain::{
     AbsenceRecord, BuildId, BuildRecord, CadenceRecord, DemandHour, DemandRecord, ImageId, ImageRecord,
-    InstanceId, PoolOrder, PullRequestId, PullRequestRecord, RepoName, Result, SandboxId, SandboxRecord,
-    SessionId, SessionRecord, SessionState, SharedClock, SnapshotId, SnapshotRecord, WarmupId, WarmupRecord,
-    WarmupState,
+    InstanceId, KeyRecord, PoolOrder, PullRequestId, PullRequestRecord, RepoName, Result, SandboxId,
+    SandboxRecord, SessionId, SessionRecord, SessionState, SharedClock, SnapshotId, SnapshotRecord, WarmupId,
+    WarmupRecord, WarmupState,
 };
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -69,6 +69,8 @@ pub struct Loaded {
     pub demand_hours: Vec<DemandHour>,
     /// The latest of each repo, those that are over included.
     pub pool_orders: Vec<PoolOrder>,
+    /// All there ever were.
+    pub api_keys: Vec<KeyRecord>,
     /// Younger than 24 hours.
     pub idempotency: Vec<Idempotency>,
 }
@@ -223,32 +225,33 @@ impl Store {
         // of states would sort them all. The `+` keeps SQLite from it.
         let state = if filter.state.is_some_and(SessionState::is_end) { "+state" } else { "state" };
         let wanted = vec![
-            ("repo", filter.repo.map(|r| r.to_string())),
-            (state, filter.state.map(word)),
-            ("login", filter.user),
+            ("repo", filter.repos.as_deref().map(names)),
+            (state, filter.state.map(word).map(one_of)),
+            ("login", filter.user.map(one_of)),
         ];
         self.page(wanted, if filter.live_only { "state <> 'ended'" } else { "" }, page).await
     }
 
     pub async fn builds(&self, repo: Option<&RepoName>, page: Page) -> Result<Paged<BuildRecord>> {
-        self.page(vec![("repo", repo.map(ToString::to_string))], "", page).await
+        self.page(vec![("repo", repo.map(ToString::to_string).map(one_of))], "", page).await
     }
 
-    pub async fn images(&self, repo: Option<&RepoName>, page: Page) -> Result<Paged<ImageRecord>> {
-        self.page(vec![("repo", repo.map(ToString::to_string))], "", page).await
+    /// Of these repos, or of all.
+    pub async fn images(&self, repos: Option<&[RepoName]>, page: Page) -> Result<Paged<ImageRecord>> {
+        self.page(vec![("repo", repos.map(names))], "", page).await
     }
 
     pub async fn snapshots(&self, filter: SnapshotFilter, page: Page) -> Result<Paged<SnapshotRecord>> {
         let wanted = vec![
-            ("session", filter.session.map(|s| s.to_string())),
-            ("repo", filter.repo.map(|r| r.to_string())),
+            ("session", filter.session.map(|s| one_of(s.to_string()))),
+            ("repo", filter.repos.as_deref().map(names)),
         ];
         self.page(wanted, "", page).await
     }
 
     /// All snapshots of one session; there are few.
     pub async fn snapshots_of(&self, session: SessionId) -> Result<Vec<SnapshotRecord>> {
-        let filter = SnapshotFilter { session: Some(session), repo: None };
+        let filter = SnapshotFilter { session: Some(session), repos: None };
         let mut all = Vec::new();
         let mut after = None;
         loop {
@@ -261,13 +264,14 @@ impl Store {
         }
     }
 
+    /// Of these repos, or of all.
     pub async fn warmups(
         &self,
-        repo: Option<&RepoName>,
+        repos: Option<&[RepoName]>,
         state: Option<WarmupState>,
         page: Page,
     ) -> Result<Paged<WarmupRecord>> {
-        let wanted = vec![("repo", repo.map(ToString::to_string)), ("state", state.map(word))];
+        let wanted = vec![("repo", repos.map(names)), ("state", state.map(word).map(one_of))];
         self.page(wanted, "", page).await
     }
 
@@ -277,8 +281,10 @@ impl Store {
         session: Option<SessionId>,
         page: Page,
     ) -> Result<Paged<PullRequestRecord>> {
-        let wanted =
-            vec![("session", session.map(|s| s.to_string())), ("repo", repo.map(ToString::to_string))];
+        let wanted = vec![
+            ("session", session.map(|s| one_of(s.to_string()))),
+            ("repo", repo.map(|r| one_of(r.to_string()))),
+        ];
         self.page(wanted, "", page).await
     }
 
@@ -373,6 +379,14 @@ impl Store {
     }
 }
 
+fn one_of(value: String) -> Vec<String> {
+    vec![value]
+}
+
+fn names(repos: &[RepoName]) -> Vec<String> {
+    repos.iter().map(ToString::to_string).collect()
+}
+
 fn named(repo: &str) -> Result<RepoName> {
     repo.parse().map_err(|e| {
         domain::Error::permanent("a row of table sessions does not hold what it should").caused_by(e)
@@ -393,6 +407,7 @@ fn load(conn: &Connection, now: Timestamp) -> Result<Loaded> {
         demands: read::all(conn, "")?,
         demand_hours: read::all(conn, "")?,
         pool_orders: read::all(conn, "")?,
+        api_keys: read::all(conn, "")?,
         idempotency: idempotency(conn, now)?,
     })
 }

@@ -3,8 +3,8 @@
 
 use domain::{
     AbsenceRecord, BuildId, BuildRecord, CadenceRecord, DemandHour, DemandRecord, Error, ImageId,
-    ImageRecord, PoolOrder, PullRequestId, PullRequestRecord, RepoName, Result, SandboxId, SandboxRecord,
-    SessionId, SessionRecord, SnapshotId, SnapshotRecord, WarmupId, WarmupRecord,
+    ImageRecord, KeyId, KeyRecord, PoolOrder, PullRequestId, PullRequestRecord, RepoName, Result, SandboxId,
+    SandboxRecord, SessionId, SessionRecord, SnapshotId, SnapshotRecord, WarmupId, WarmupRecord,
 };
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -76,6 +76,7 @@ impl Tx {
         cadence, remove_cadence: CadenceRecord, RepoName;
         demand, remove_demand: DemandRecord, RepoName;
         pool_order, remove_pool_order: PoolOrder, RepoName;
+        api_key, remove_api_key: KeyRecord, KeyId;
     }
 
     /// Writes the claims of an hour as they are known now.

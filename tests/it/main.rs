@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+mod access;
 mod api;
 mod browser;
 mod cadence;

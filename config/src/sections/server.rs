@@ -127,6 +127,22 @@ impl Default for RetentionSection {
     }
 }
 
+/// Who may use the API, and how often. Keys are made with `hotbed key create`; the installation's own is `api.key` in `state_dir`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "access")]
+pub(crate) struct AccessSection {
+    /// How many requests a second one key may make, a second's worth at once. The installation's own key is not held to it.
+    #[schemars(range(min = 1))]
+    pub per_second: u32,
+}
+
+impl Default for AccessSection {
+    fn default() -> Self {
+        Self { per_second: 1000 }
+    }
+}
+
 /// What announcements of sessions (warm-ups) may use, and who may make them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use domain::{BuildId, Error, RepoName, RepoSpec, Result, Trigger};
 use serde::Deserialize;
 use serde_json::json;
@@ -15,7 +15,7 @@ use utoipa::IntoParams;
 
 use super::sessions::page;
 use super::types::{BuildView, List, OutcomesView, PoolView, PromptingView, RepoView, StartBuild, Stats};
-use super::{ApiResult, Hotbed, Payload, detached, key_of, parse};
+use super::{ApiResult, Caller, Hotbed, Payload, detached, key_of, parse};
 use crate::app::App;
 use crate::idempotency::Begin;
 use crate::repos::HandedOut;
@@ -57,8 +57,14 @@ fn view(app: &App, spec: &RepoSpec) -> RepoView {
 
 /// The configured repos.
 #[utoipa::path(get, path = "/v1/repos", tag = "repos", responses((status = 200, body = List<RepoView>)))]
-pub async fn repos(State(app): Hotbed) -> Json<List<RepoView>> {
-    let items = app.repos.all().iter().map(|spec| view(&app, spec)).collect();
+pub async fn repos(State(app): Hotbed, Extension(caller): Extension<Caller>) -> Json<List<RepoView>> {
+    let items = app
+        .repos
+        .all()
+        .iter()
+        .filter(|spec| caller.covers(&spec.name))
+        .map(|spec| view(&app, spec))
+        .collect();
     Json(List { items, next: None })
 }
 

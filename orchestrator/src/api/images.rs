@@ -1,14 +1,14 @@
 //! Images: list, read, promote, roll back, pin, and what the collector would remove.
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use domain::{Error, RepoName};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::sessions::page;
 use super::types::{ImageDiffView, ImageView, List, RemovalView};
-use super::{ApiResult, Hotbed, detached, parse};
+use super::{ApiResult, Caller, Hotbed, detached, parse};
 use crate::differences::{FILES, MOST_FILES};
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -21,9 +21,14 @@ pub struct ImagesQuery {
 
 /// Images, newest first.
 #[utoipa::path(get, path = "/v1/images", tag = "images", params(ImagesQuery), responses((status = 200, body = List<ImageView>)))]
-pub async fn list(State(app): Hotbed, Query(q): Query<ImagesQuery>) -> ApiResult<Json<List<ImageView>>> {
+pub async fn list(
+    State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
+    Query(q): Query<ImagesQuery>,
+) -> ApiResult<Json<List<ImageView>>> {
     let repo: Option<RepoName> = q.repo.map(|r| parse("repo", &r)).transpose()?;
-    let found = app.store.images(repo.as_ref(), page(q.after, q.limit)?).await?;
+    let repos = caller.among(repo);
+    let found = app.store.images(repos.as_deref(), page(q.after, q.limit)?).await?;
     Ok(Json(List { items: found.items.iter().map(Into::into).collect(), next: found.next }))
 }
 

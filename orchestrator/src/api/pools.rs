@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use domain::{Error, PoolOrder, PoolOrderKind, RepoSpec, Result};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::catalog::named;
 use super::types::{Arrivals, GiveOrder, List, MinuteView, OrderWord, PoolView};
-use super::{ApiResult, Hotbed, Payload, detached};
+use super::{ApiResult, Caller, Hotbed, Payload, detached};
 use crate::app::App;
 use crate::fleet::after;
 
@@ -23,10 +23,14 @@ const LONGEST_WORDS: usize = 200;
 
 /// The pools: what they want, what they have, and why.
 #[utoipa::path(get, path = "/v1/pools", tag = "pools", responses((status = 200, body = List<PoolView>)))]
-pub async fn list(State(app): Hotbed) -> ApiResult<Json<List<PoolView>>> {
+pub async fn list(
+    State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
+) -> ApiResult<Json<List<PoolView>>> {
     let plan = app.pools.plan_aside().await?;
     let view = |p: &pool::RepoPlan| PoolView::new(p, app.demands.order_of(&p.repo).as_ref());
-    Ok(Json(List { items: plan.repos.iter().map(view).collect(), next: None }))
+    let shown = plan.repos.iter().filter(|p| caller.covers(&p.repo));
+    Ok(Json(List { items: shown.map(view).collect(), next: None }))
 }
 
 /// One pool: each term of its target, what is there, and the order that is in force.

@@ -1,5 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457), and JSON bodies whose errors are of that kind, too.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -58,6 +60,14 @@ pub fn respond(status: StatusCode, kind: &str, detail: &str) -> Response {
     if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
     }
+    response
+}
+
+/// `429`: `what` says who does too much of what.
+pub fn too_often(what: &str, wait: Duration) -> Response {
+    let detail = format!("{what}: again in {} ms", wait.as_millis().max(1));
+    let mut response = respond(StatusCode::TOO_MANY_REQUESTS, "exhausted", &detail);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
     response
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use domain::{
     EndReason, Error, Identity, RepoName, Result, SandboxState, SessionId, SessionState, SnapshotKind,
     SnapshotState,
@@ -20,7 +20,7 @@ use super::types::{
     CreateSession, Extend, Fork, List, OpenPullRequest, PullRequestView, SessionView, SyncAction, SyncAgain,
     SyncView, User,
 };
-use super::{ApiResult, Hotbed, Payload, detached, key_of, made, parse, users};
+use super::{ApiResult, Caller, Hotbed, Payload, detached, key_of, made, parse, users};
 use crate::app::App;
 use crate::idempotency::Begin;
 use crate::pulls::PullOrder;
@@ -78,7 +78,7 @@ fn check_env(env: &BTreeMap<String, String>) -> Result<()> {
     Ok(())
 }
 
-async fn new_session(app: &App, body: &CreateSession) -> Result<NewSession> {
+async fn new_session(app: &App, caller: &Caller, body: &CreateSession) -> Result<NewSession> {
     check_env(&body.env)?;
     let mut new = NewSession {
         repo: match &body.repo {
@@ -98,13 +98,16 @@ async fn new_session(app: &App, body: &CreateSession) -> Result<NewSession> {
         idle_end: body.idle_seconds.map(|s| (s > 0).then(|| Duration::from_secs(s))),
         env: body.env.clone(),
     };
+    if body.repo.is_some() {
+        caller.must_cover(&new.repo)?;
+    }
     if let Some(parent) = new.parent {
-        follow_up(app, body, &mut new, parent).await?;
+        follow_up(app, caller, body, &mut new, parent).await?;
     }
     if let Some(id) = new.snapshot
         && body.repo.is_none()
     {
-        let snapshot = app.store.snapshot(id).await?;
+        let snapshot = app.store.snapshot(id).await?.filter(|s| caller.covers(&s.repo));
         new.repo =
             snapshot.ok_or_else(|| Error::not_found(format!("`snapshot` is {id}: there is none")))?.repo;
     }
@@ -112,8 +115,17 @@ async fn new_session(app: &App, body: &CreateSession) -> Result<NewSession> {
 }
 
 /// A follow-up goes on where its parent ended: same repo, same branch, last snapshot.
-async fn follow_up(app: &App, body: &CreateSession, new: &mut NewSession, parent: SessionId) -> Result<()> {
+async fn follow_up(
+    app: &App,
+    caller: &Caller,
+    body: &CreateSession,
+    new: &mut NewSession,
+    parent: SessionId,
+) -> Result<()> {
     let record = app.sessions.record(parent).await?;
+    if !caller.covers(&record.repo) {
+        return Err(Error::not_found(format!("there is no session {parent}")));
+    }
     if record.state != SessionState::Ended && new.snapshot.is_none() {
         return Err(Error::conflict(format!(
             "`parent` is {parent}, which is {}: end it first, or fork it",
@@ -152,11 +164,12 @@ async fn follow_up(app: &App, body: &CreateSession, new: &mut NewSession, parent
     responses((status = 201, body = SessionView), (status = 200, description = "made before under this key", body = SessionView)))]
 pub async fn create(
     State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Payload<CreateSession>,
 ) -> ApiResult<Response> {
     let key = key_of(&headers, "POST /v1/sessions", &body.raw)?;
-    let new = new_session(&app, &body.value).await?;
+    let new = new_session(&app, &caller, &body.value).await?;
     let token = body.value.user_token.as_ref().map(users::taken).transpose()?;
     if token.is_some() && app.github.is_none() {
         return Err(Error::invalid("`user_token`: the forge of this Hotbed is not GitHub").into());
@@ -188,7 +201,11 @@ pub struct ListSessions {
 /// Sessions, newest first.
 #[utoipa::path(get, path = "/v1/sessions", tag = "sessions", params(ListSessions),
     responses((status = 200, body = List<SessionView>)))]
-pub async fn list(State(app): Hotbed, query: Query<ListSessions>) -> ApiResult<Json<List<SessionView>>> {
+pub async fn list(
+    State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
+    query: Query<ListSessions>,
+) -> ApiResult<Json<List<SessionView>>> {
     let Query(q) = query;
     let state = match q.state.as_deref() {
         None => None,
@@ -196,8 +213,8 @@ pub async fn list(State(app): Hotbed, query: Query<ListSessions>) -> ApiResult<J
             Error::invalid(format!("`state` is `{word}`: expected waiting, active, paused, ending or ended"))
         })?),
     };
-    let filter =
-        SessionFilter { repo: optional("repo", q.repo.as_ref())?, state, live_only: false, user: q.user };
+    let repos = caller.among(optional("repo", q.repo.as_ref())?);
+    let filter = SessionFilter { repos, state, live_only: false, user: q.user };
     let page = app.store.sessions(filter, page(q.after, q.limit)?).await?;
     Ok(Json(List { items: page.items.iter().map(Into::into).collect(), next: page.next }))
 }
@@ -218,7 +235,7 @@ pub async fn read(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<
 
 /// A session's id, or `key:` and the `Idempotency-Key` that it was made under: a client that never got the answer
 /// can find and end what it made (F37).
-fn session_id(app: &App, text: &str) -> Result<SessionId> {
+pub(super) fn session_id(app: &App, text: &str) -> Result<SessionId> {
     match text.strip_prefix("key:") {
         None => parse("id", text),
         Some(key) => {

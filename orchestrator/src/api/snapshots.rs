@@ -1,9 +1,9 @@
 //! Snapshots: take, list, read, remove.
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use axum::{Extension, Json};
 use domain::{Error, SnapshotId};
 use serde::Deserialize;
 use store::SnapshotFilter;
@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::sessions::{live, page};
 use super::types::{List, SnapshotView};
-use super::{ApiResult, Hotbed, detached, key_of, made, parse};
+use super::{ApiResult, Caller, Hotbed, detached, key_of, made, parse};
 use crate::idempotency::Begin;
 
 /// Capture a live session's filesystem; its processes go on.
@@ -54,10 +54,14 @@ pub struct ListSnapshots {
 
 /// Snapshots, newest first.
 #[utoipa::path(get, path = "/v1/snapshots", tag = "snapshots", params(ListSnapshots), responses((status = 200, body = List<SnapshotView>)))]
-pub async fn list(State(app): Hotbed, Query(q): Query<ListSnapshots>) -> ApiResult<Json<List<SnapshotView>>> {
+pub async fn list(
+    State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
+    Query(q): Query<ListSnapshots>,
+) -> ApiResult<Json<List<SnapshotView>>> {
     let filter = SnapshotFilter {
         session: q.session.map(|s| parse("session", &s)).transpose()?,
-        repo: q.repo.map(|r| parse("repo", &r)).transpose()?,
+        repos: caller.among(q.repo.map(|r| parse("repo", &r)).transpose()?),
     };
     let found = app.store.snapshots(filter, page(q.after, q.limit)?).await?;
     Ok(Json(List { items: found.items.iter().map(Into::into).collect(), next: found.next }))

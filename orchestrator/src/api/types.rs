@@ -1,5 +1,6 @@
 //! What requests and answers look like. Kept apart from the records, so that a record can change without the API.
 
+mod access;
 mod difference;
 mod exec;
 mod image;
@@ -13,6 +14,7 @@ mod warmup;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::access::{CreateKey, KeyView, MadeKey, WhoView};
 pub use self::difference::{
     CommitView, CommitsView, FileChangeView, FilesView, ImageDiffView, PackageChangeView, PackagesView,
     TallyView,

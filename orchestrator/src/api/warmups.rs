@@ -56,7 +56,7 @@ pub async fn announce(
     body: Payload<Announce>,
 ) -> ApiResult<Response> {
     if let Err(wait) = app.warmups.rate().check(&caller.rate_key()) {
-        return Ok(too_often(wait));
+        return Ok(problem::too_often("this key announces too often", wait));
     }
     let Announce { repo, branch, client } = body.value;
     check_client(&client)?;
@@ -67,6 +67,7 @@ pub async fn announce(
     {
         return Err(Error::invalid("this token is for another `client` or another `repo`").into());
     }
+    caller.must_cover(&repo)?;
     let record = match app.warmups.repeat(&repo, branch.as_ref(), &client)? {
         Some(record) => record,
         None => detached(async move { app.warmups.announce(&repo, branch, &client).await }).await?,
@@ -79,14 +80,6 @@ fn check_client(client: &str) -> Result<()> {
         return Err(Error::invalid("`client` is empty or longer than 200 characters"));
     }
     Ok(())
-}
-
-fn too_often(wait: Duration) -> Response {
-    let detail = format!("this key announces too often: again in {} ms", wait.as_millis().max(1));
-    let mut response = problem::respond(StatusCode::TOO_MANY_REQUESTS, "exhausted", &detail);
-    let seconds = wait.as_secs() + 1;
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    response
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -103,7 +96,11 @@ pub struct ListWarmups {
 /// Warm-ups, newest first.
 #[utoipa::path(get, path = "/v1/warmups", tag = "warmups", params(ListWarmups),
     responses((status = 200, body = List<WarmupView>)))]
-pub async fn list(State(app): Hotbed, query: Query<ListWarmups>) -> ApiResult<Json<List<WarmupView>>> {
+pub async fn list(
+    State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
+    query: Query<ListWarmups>,
+) -> ApiResult<Json<List<WarmupView>>> {
     let Query(q) = query;
     let state = match q.state.as_deref() {
         None => None,
@@ -112,7 +109,8 @@ pub async fn list(State(app): Hotbed, query: Query<ListWarmups>) -> ApiResult<Js
         })?),
     };
     let repo = q.repo.map(|r| parse("repo", &r)).transpose()?;
-    let page = app.store.warmups(repo.as_ref(), state, super::sessions::page(q.after, q.limit)?).await?;
+    let repos = caller.among(repo);
+    let page = app.store.warmups(repos.as_deref(), state, super::sessions::page(q.after, q.limit)?).await?;
     // Of a live one the row may be a second behind.
     let items = page.items.into_iter().map(|row| app.warmups.get(row.id).unwrap_or(row));
     Ok(Json(List { items: items.map(|r| WarmupView::from(&r)).collect(), next: page.next }))
@@ -154,7 +152,11 @@ fn none(id: WarmupId) -> Error {
 /// A token for a web page: it announces and withdraws warm-ups of one client, and does nothing else.
 #[utoipa::path(post, path = "/v1/warmups/tokens", tag = "warmups", request_body = NewWarmupToken,
     responses((status = 200, body = WarmupToken)))]
-pub async fn token(State(app): Hotbed, body: Payload<NewWarmupToken>) -> ApiResult<Json<WarmupToken>> {
+pub async fn token(
+    State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
+    body: Payload<NewWarmupToken>,
+) -> ApiResult<Json<WarmupToken>> {
     let NewWarmupToken { client, repo, seconds } = body.value;
     check_client(&client)?;
     let life = seconds.map_or(TOKEN_LIFE, Duration::from_secs);
@@ -163,7 +165,14 @@ pub async fn token(State(app): Hotbed, body: Payload<NewWarmupToken>) -> ApiResu
         return Err(Error::invalid(format!("`seconds` is {}: expected 1 to {most}", life.as_secs())).into());
     }
     let repo = match repo {
-        Some(repo) => Some(app.repos.spec(&parse("repo", &repo)?)?.name.clone()),
+        Some(repo) => {
+            let repo = parse("repo", &repo)?;
+            caller.must_cover(&repo)?;
+            Some(app.repos.spec(&repo)?.name.clone())
+        }
+        None if caller.is_limited() => {
+            return Err(Error::invalid("`repo` is missing: this key is limited to repos").into());
+        }
         None => None,
     };
     let expires_at = after(app.clock.now(), life);

@@ -101,7 +101,7 @@ pub struct ReplayArgs {
 }
 
 /// `90s`, `2h`, `1h 30m`, `7d`.
-fn period(text: &str) -> std::result::Result<Duration, String> {
+pub(super) fn period(text: &str) -> std::result::Result<Duration, String> {
     let expected = || format!("`{text}` is not a length of time: expected one such as `90s`, `2h` or `7d`");
     let span: Span = text.parse().map_err(|_| expected())?;
     let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| expected())?;

@@ -19,7 +19,7 @@ enum Change {
     Warmup(u128, usize),
     /// A repo's cadence, and its absence.
     Cadence(u128),
-    /// A repo's lead times and the order for its pool.
+    /// A repo's lead times and the order for its pool; and an API key.
     Demand(u128),
     /// An hour with so many claims in its last minute.
     Hour(u128, u32),
@@ -58,6 +58,7 @@ struct Model {
     demands: HashMap<RepoName, DemandRecord>,
     demand_hours: HashMap<(RepoName, i64), DemandHour>,
     pool_orders: HashMap<RepoName, PoolOrder>,
+    api_keys: HashMap<KeyId, KeyRecord>,
     idempotency: HashMap<String, Idempotency>,
 }
 
@@ -119,7 +120,9 @@ impl Model {
                 }
                 Change::Demand(n) => {
                     let (r, order) = (samples::demand(n), samples::pool_order(n));
-                    let tx = tx.demand(&r).pool_order(&order);
+                    let key = samples::api_key(n);
+                    let tx = tx.demand(&r).pool_order(&order).api_key(&key);
+                    self.api_keys.insert(key.id, key);
                     self.demands.insert(r.repo.clone(), r);
                     self.pool_orders.insert(order.repo.clone(), order);
                     tx
@@ -183,7 +186,8 @@ impl Model {
             }
             9 => {
                 self.pool_orders.remove(&samples::repo(n));
-                tx.remove_pool_order(samples::repo(n))
+                self.api_keys.remove(&KeyId::from_u128(n));
+                tx.remove_pool_order(samples::repo(n)).remove_api_key(KeyId::from_u128(n))
             }
             _ => {
                 let r = samples::idempotency(n, now);
@@ -220,6 +224,7 @@ impl Model {
             demands: sorted(self.demands.values().cloned(), |r| r.repo.clone()),
             demand_hours: sorted(self.demand_hours.values().cloned(), |r| (r.repo.clone(), r.hour)),
             pool_orders: sorted(self.pool_orders.values().cloned(), |r| r.repo.clone()),
+            api_keys: sorted(self.api_keys.values().cloned(), |r| r.id),
             idempotency: sorted(self.idempotency.values().cloned(), |r| r.key.clone()),
         }
     }

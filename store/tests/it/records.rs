@@ -57,7 +57,7 @@ async fn a_promotion_may_name_the_images_in_any_order() {
     new.state = ImageState::Superseded;
     old.state = ImageState::Current;
     store.commit(tx.image(&old).image(&new)).await.unwrap();
-    let images = store.images(Some(&samples::repo(0)), Page::default()).await.unwrap();
+    let images = store.images(Some(&[samples::repo(0)]), Page::default()).await.unwrap();
     assert_eq!(images.items, [new, old]);
     // Another repo has its own.
     store.commit(Tx::new().image(&samples::image(3, 1, ImageState::Current))).await.unwrap();
@@ -96,7 +96,7 @@ async fn lists_are_newest_first_and_pages_neither_skip_nor_repeat() {
 
     let filters = [
         SessionFilter::default(),
-        SessionFilter { repo: Some(samples::repo(1)), ..Default::default() },
+        SessionFilter { repos: Some(vec![samples::repo(1)]), ..Default::default() },
         SessionFilter { live_only: true, ..Default::default() },
         SessionFilter { state: Some(SessionState::Ended), ..Default::default() },
         SessionFilter {
@@ -105,17 +105,18 @@ async fn lists_are_newest_first_and_pages_neither_skip_nor_repeat() {
             ..Default::default()
         },
         SessionFilter {
-            repo: Some(samples::repo(2)),
+            repos: Some(vec![samples::repo(2), samples::repo(0)]),
             live_only: true,
             user: Some("user-1".into()),
             state: None,
         },
+        SessionFilter { repos: Some(Vec::new()), ..Default::default() },
         SessionFilter { user: Some("nobody' OR 1=1 --".into()), ..Default::default() },
     ];
     for filter in filters {
         let expected: Vec<_> = all
             .iter()
-            .filter(|s| filter.repo.as_ref().is_none_or(|r| *r == s.repo))
+            .filter(|s| filter.repos.as_ref().is_none_or(|all| all.contains(&s.repo)))
             .filter(|s| filter.state.is_none_or(|x| x == s.state))
             .filter(|s| !filter.live_only || s.state != SessionState::Ended)
             .filter(|s| filter.user.as_ref().is_none_or(|u| *u == s.user.login))
@@ -166,13 +167,14 @@ async fn the_other_lists_filter_too() {
     store.commit(tx).await.unwrap();
     let builds = store.builds(Some(&samples::repo(1)), Page::default()).await.unwrap();
     assert_eq!(builds.items.iter().map(|b| b.id).collect::<Vec<_>>(), [10, 7, 4, 1].map(BuildId::from_u128));
-    let filter = SnapshotFilter { session: Some(SessionId::from_u128(1)), repo: None };
+    let filter = SnapshotFilter { session: Some(SessionId::from_u128(1)), repos: None };
     let snapshots = store.snapshots(filter, Page::default()).await.unwrap();
     assert_eq!(
         snapshots.items.iter().map(|s| s.id).collect::<Vec<_>>(),
         [9, 5, 1].map(SnapshotId::from_u128)
     );
-    let filter = SnapshotFilter { session: Some(SessionId::from_u128(1)), repo: Some(samples::repo(0)) };
+    let filter =
+        SnapshotFilter { session: Some(SessionId::from_u128(1)), repos: Some(vec![samples::repo(0)]) };
     assert_eq!(store.snapshots(filter, Page::default()).await.unwrap().items.len(), 1);
     let requests = store
         .pull_requests(Some(&samples::repo(2)), Some(SessionId::from_u128(0)), Page::default())

@@ -171,6 +171,21 @@ pub fn pool_order(n: u128) -> PoolOrder {
     PoolOrder { repo: repo(n), kind, at: at(n as i64), by: "ada".into(), why: "a \"demo\"".into() }
 }
 
+pub fn api_key(n: u128) -> KeyRecord {
+    KeyRecord {
+        id: KeyId::from_u128(n),
+        name: format!("key {n}"),
+        role: Role::ALL[n as usize % Role::ALL.len()],
+        reach: if n.is_multiple_of(2) { Reach::All } else { Reach::Only([repo(n)].into()) },
+        hash: "0".repeat(64),
+        created_at: at(n as i64),
+        created_by: "installation".into(),
+        expires_at: n.is_multiple_of(3).then(|| at(99)),
+        last_used_at: None,
+        revoked_at: None,
+    }
+}
+
 pub fn snapshot(n: u128, state: SnapshotState) -> SnapshotRecord {
     SnapshotRecord {
         id: SnapshotId::from_u128(n),

@@ -1,4 +1,4 @@
-//! How often one key may announce. Keystrokes come in bursts, so a second's worth may come at once.
+//! How often one key may do something. Requests come in bursts, so a second's worth may come at once.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,23 +21,23 @@ impl std::fmt::Debug for Rate {
 }
 
 impl Rate {
-    pub(super) fn new(per_second: u32) -> Self {
+    pub fn new(per_second: u32) -> Self {
         Self { limiter: RwLock::new(limiter(per_second)), clock: DefaultClock::default() }
     }
 
     /// A new rate; what was used of the old one is forgiven.
-    pub(super) fn set(&self, per_second: u32) {
+    pub fn set(&self, per_second: u32) {
         *self.limiter.write().unwrap_or_else(PoisonError::into_inner) = limiter(per_second);
     }
 
-    /// Whether this key may announce now; if not, when it may.
+    /// Whether this key may do it now; if not, when it may.
     pub fn check(&self, key: &String) -> Result<(), Duration> {
         let limiter = self.limiter();
         limiter.check_key(key).map_err(|not_until| not_until.wait_time_from(self.clock.now()))
     }
 
-    /// Keys that have not announced for long take no room.
-    pub(super) fn forget_idle(&self) {
+    /// Keys that have not been seen for long take no room.
+    pub fn forget_idle(&self) {
         self.limiter().retain_recent();
     }
 

@@ -1,0 +1,91 @@
+//! Keys, and whose they are.
+
+use domain::{KeyRecord, Reach};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::access::Holder;
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateKey {
+    /// What people call it.
+    pub name: String,
+    /// `read-only`, `client`, `operator` or `admin`.
+    pub role: String,
+    /// The repos that it may use, `owner/name`; all of them when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repos: Option<Vec<String>>,
+    /// How long it is good; until it is revoked when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_seconds: Option<u64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct KeyView {
+    pub id: String,
+    pub name: String,
+    /// `read-only`, `client`, `operator` or `admin`.
+    pub role: String,
+    /// The repos that it is limited to; null for all.
+    pub repos: Option<Vec<String>>,
+    pub created_at: Timestamp,
+    /// The name of the key that it was made with.
+    pub created_by: String,
+    pub expires_at: Option<Timestamp>,
+    /// To the minute, after a restart.
+    pub last_used_at: Option<Timestamp>,
+    pub revoked_at: Option<Timestamp>,
+}
+
+fn repos(reach: &Reach) -> Option<Vec<String>> {
+    reach.only().map(|repos| repos.iter().map(ToString::to_string).collect())
+}
+
+impl From<&KeyRecord> for KeyView {
+    fn from(r: &KeyRecord) -> Self {
+        Self {
+            id: r.id.to_string(),
+            name: r.name.clone(),
+            role: r.role.to_string(),
+            repos: repos(&r.reach),
+            created_at: r.created_at,
+            created_by: r.created_by.clone(),
+            expires_at: r.expires_at,
+            last_used_at: r.last_used_at,
+            revoked_at: r.revoked_at,
+        }
+    }
+}
+
+/// A key that was made just now.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct MadeKey {
+    /// What to send as `Authorization: Bearer …`. It is shown here and never again.
+    pub key: String,
+    #[serde(flatten)]
+    pub view: KeyView,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct WhoView {
+    pub name: String,
+    /// Absent for the installation's own key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    pub role: String,
+    /// The repos that the key is limited to; null for all.
+    pub repos: Option<Vec<String>>,
+}
+
+impl From<&Holder> for WhoView {
+    fn from(h: &Holder) -> Self {
+        Self {
+            name: h.name.clone(),
+            id: h.id.map(|id| id.to_string()),
+            role: h.role.to_string(),
+            repos: repos(&h.reach),
+        }
+    }
+}
