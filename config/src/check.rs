@@ -17,8 +17,8 @@ use crate::sections::{
     BackendSection, File, ForgeSection, ImageSection, NetworkSection, RepoSection, WindowSection,
 };
 use crate::settings::{
-    AccessSettings, BuildSettings, DockerSettings, ForgeSettings, RegistrySettings, RetentionSettings,
-    Settings, WarmupSettings,
+    AccessSettings, BuildSettings, DockerSettings, ForgeSettings, QuotaSettings, RegistrySettings,
+    RetentionSettings, Settings, WarmupSettings,
 };
 use crate::tree::{Node, Value, merge};
 use crate::values::{ByteSize, Cpus, FilePath, ListenAddress, SecretRef};
@@ -125,6 +125,7 @@ impl<'a> Checker<'a> {
         self.not_acted_on(file, &repos);
         self.general(file, &repos);
         self.at_least("", "access.per_second", file.access.per_second, 1, "without requests there is no API");
+        self.quotas(file);
         self.warmups(file);
         for path in file.ca_certificates.iter().enumerate() {
             self.certificate("", "ca_certificates", path);
@@ -258,6 +259,17 @@ impl<'a> Checker<'a> {
                 .value(at_once.to_string())
                 .expected(format!("1 to {MAX_BUILDS}"));
             self.problem("", "builds.at_once", problem);
+        }
+    }
+
+    fn quotas(&mut self, file: &File) {
+        let quotas = &file.quotas;
+        for (key, value) in [
+            ("quotas.sessions_per_user", quotas.sessions_per_user),
+            ("quotas.sessions_per_repo", quotas.sessions_per_repo),
+            ("quotas.warmups_per_repo", quotas.warmups_per_repo),
+        ] {
+            self.at_least("", key, value.unwrap_or(1), 1, "leave it out where there is no limit");
         }
     }
 
@@ -482,7 +494,14 @@ impl<'a> Checker<'a> {
                 build_logs: file.retention.build_logs,
                 session_log_age: file.retention.session_log_age.0,
                 session_logs: file.retention.session_logs,
+                audit_age: file.retention.audit_age.0,
+                audit_entries: file.retention.audit_entries,
                 removed_repos: file.retention.removed_repos.0,
+            },
+            quotas: QuotaSettings {
+                sessions_per_user: file.quotas.sessions_per_user,
+                sessions_per_repo: file.quotas.sessions_per_repo,
+                warmups_per_repo: file.quotas.warmups_per_repo,
             },
             access: AccessSettings { per_second: file.access.per_second },
             warmups: WarmupSettings {

@@ -88,6 +88,12 @@ pub(crate) fn sections() -> Vec<Section> {
             "access: { per_second: 500 }\nrepos: []\n",
         ),
         section(
+            "quotas",
+            "quotas",
+            keys_of::<sections::QuotasSection>(),
+            "quotas: { sessions_per_user: 20, sessions_per_repo: 200 }\nrepos: []\n",
+        ),
+        section(
             "warmups",
             "warmups",
             keys_of::<sections::WarmupsSection>(),

@@ -17,7 +17,7 @@ pub(crate) use self::sandbox::{
 };
 pub(crate) use self::server::{
     AccessSection, BackendSection, BudgetSection, BuildsSection, DockerSection, KubernetesSection,
-    RegistrySection, RetentionSection, WarmupsSection,
+    QuotasSection, RegistrySection, RetentionSection, WarmupsSection,
 };
 use crate::values::{BranchName, FilePath, GitUrl, ListenAddress, Repo, Workspace, parse};
 
@@ -61,6 +61,9 @@ pub(crate) struct File {
     /// Who may use the API, and how often.
     #[serde(default)]
     pub access: AccessSection,
+    /// How much one user and one repo may hold at a time.
+    #[serde(default)]
+    pub quotas: QuotasSection,
     /// What announcements of sessions may use, and who may make them.
     #[serde(default)]
     pub warmups: WarmupsSection,

@@ -24,6 +24,7 @@ pub struct Settings {
     pub budget: Budget,
     pub builds: BuildSettings,
     pub access: AccessSettings,
+    pub quotas: QuotaSettings,
     pub warmups: WarmupSettings,
     pub retention: RetentionSettings,
 }
@@ -107,6 +108,14 @@ impl Default for AccessSettings {
     }
 }
 
+/// How much one user and one repo may hold at a time; `None` is not limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct QuotaSettings {
+    pub sessions_per_user: Option<u32>,
+    pub sessions_per_repo: Option<u32>,
+    pub warmups_per_repo: Option<u32>,
+}
+
 /// What warm-ups may use, and which web pages may announce them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WarmupSettings {
@@ -124,6 +133,8 @@ pub struct RetentionSettings {
     pub build_logs: u32,
     pub session_log_age: Duration,
     pub session_logs: u32,
+    pub audit_age: Duration,
+    pub audit_entries: u32,
     /// What is left of repos that are no longer configured.
     pub removed_repos: Duration,
 }
@@ -136,6 +147,8 @@ impl Default for RetentionSettings {
             build_logs: 5_000,
             session_log_age: days(90),
             session_logs: 20_000,
+            audit_age: days(365),
+            audit_entries: 1_000_000,
             removed_repos: days(7),
         }
     }

@@ -3,6 +3,7 @@
 //! This crate does no IO and knows no adapter. Everything else points here; it points at nothing.
 
 mod access;
+mod audit;
 mod clock;
 mod demand;
 mod error;
@@ -23,6 +24,7 @@ mod tree_path;
 pub mod wire;
 
 pub use access::{KeyRecord, Reach, Role};
+pub use audit::AuditEntry;
 pub use clock::{Clock, SharedClock, SystemClock};
 pub use demand::{DemandHour, DemandRecord, LeadTimes, PoolOrder, PoolOrderKind};
 pub use error::{Error, ErrorKind, Result};

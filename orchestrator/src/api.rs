@@ -1,6 +1,7 @@
 //! HTTP, version 1: routes, authentication, errors. Handlers check the request, write intent through an engine and
 //! answer; whatever outlives a request belongs to the engine, because axum drops a handler when its client hangs up.
 
+pub mod audit;
 mod caller;
 mod catalog;
 mod events;
@@ -21,6 +22,7 @@ mod webhooks;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -119,6 +121,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::whoami))
+        .routes(routes!(audit::list))
 }
 
 /// What is signed instead of keyed.
@@ -131,8 +134,13 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     documented().merge(warmups::routes()).merge(signed()).split_for_parts().1
 }
 
+/// All routes, as they are served: each request with where it came from.
+pub fn service(app: Arc<App>) -> IntoMakeServiceWithConnectInfo<Router, audit::Peer> {
+    router(app).into_make_service_with_connect_info()
+}
+
 /// All routes.
-pub fn router(app: Arc<App>) -> Router {
+fn router(app: Arc<App>) -> Router {
     let doc = openapi();
     let (documented, _) = documented().split_for_parts();
     let (warmups, _) = warmups::routes().split_for_parts();
@@ -220,9 +228,10 @@ async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Sen
 }
 
 /// `201 Created`, or `200` where an `Idempotency-Key` found what was made before.
-fn made<T: serde::Serialize>(replayed: bool, body: T) -> Response {
+fn made<T: serde::Serialize>(replayed: bool, id: String, body: T) -> Response {
     let status = if replayed { StatusCode::OK } else { StatusCode::CREATED };
     let mut response = (status, axum::Json(body)).into_response();
+    response.extensions_mut().insert(audit::Made(id));
     if replayed {
         response.headers_mut().insert("idempotent-replayed", header::HeaderValue::from_static("true"));
     }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::access::{self, Access};
+use crate::audit::Audit;
 use crate::builds::{self, Builds};
 use crate::captures::{self, Captures};
 use crate::demand::{Demands, LoadedDemand};
@@ -33,6 +34,7 @@ use crate::measure::{self, Looks};
 use crate::metrics::{Metrics, OfRepo};
 use crate::pools::{self, Pools};
 use crate::pulls::Pulls;
+use crate::quotas::Quotas;
 use crate::relay::Relay;
 use crate::repos::Repos;
 use crate::retention::{self, Retention};
@@ -52,6 +54,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 const DEMAND_SAVE_EVERY: Duration = Duration::from_secs(10);
 /// How often it is written down when keys were last used.
 const ACCESS_SAVE_EVERY: Duration = Duration::from_secs(60);
+/// How often lines of the audit log are written; what `kill -9` may cost of them.
+const AUDIT_WRITE_EVERY: Duration = Duration::from_secs(1);
+const AUDIT_SHORTEN_EVERY: Duration = Duration::from_secs(3600);
 /// How often deadlines are looked at.
 const REAP_EVERY: Duration = Duration::from_secs(1);
 
@@ -84,6 +89,7 @@ pub struct Options {
     /// What all sandboxes together may use.
     pub budget: Budget,
     pub access: config::AccessSettings,
+    pub quotas: config::QuotaSettings,
     pub warmups: warmups::Limits,
     /// Where images are pushed.
     pub registry: Option<config::RegistrySettings>,
@@ -106,6 +112,7 @@ impl Options {
             retention: config::RetentionSettings::default(),
             budget: Budget::default(),
             access: config::AccessSettings::default(),
+            quotas: config::QuotaSettings::default(),
             warmups: warmups::Limits::default(),
             registry: None,
             forge: config::ForgeSettings::Local,
@@ -142,6 +149,8 @@ pub struct App {
     pub stop: CancellationToken,
     pub api_key: String,
     pub access: Arc<Access>,
+    pub quotas: Arc<Quotas>,
+    pub audit: Arc<Audit>,
     pub reconcile_poke: Arc<Notify>,
     pub(crate) state_dir: PathBuf,
     pub(crate) looks: Looks,
@@ -214,6 +223,7 @@ impl App {
             LoadedDemand { records: loaded.demands, hours: loaded.demand_hours, orders: loaded.pool_orders };
         let demands = Demands::new(store.clone(), clock.clone(), known);
         let room = Room::new(fleet.clone(), repos.clone(), options.budget);
+        let quotas = Quotas::new(options.quotas, metrics.clone());
         let warmups = Warmups::new(
             warmups::Parts {
                 fleet: fleet.clone(),
@@ -223,6 +233,7 @@ impl App {
                 clock: clock.clone(),
                 metrics: metrics.clone(),
                 limits: options.warmups,
+                quotas: quotas.clone(),
                 stop: stop.clone(),
             },
             loaded.warmups,
@@ -244,6 +255,7 @@ impl App {
                 demands: demands.clone(),
                 room: room.clone(),
                 rollout: rollout.clone(),
+                quotas: quotas.clone(),
             },
             loaded.sessions,
             stop.clone(),
@@ -332,6 +344,7 @@ impl App {
 
         let access =
             Access::new(&api_key, options.access.per_second, store.clone(), clock.clone(), loaded.api_keys);
+        let audit = Audit::new(options.retention, store.clone(), clock.clone(), metrics.clone());
         let tasks = Tasks::new(metrics.clone(), clock.clone(), stop.clone());
         let app = Arc::new(Self {
             fleet,
@@ -360,6 +373,8 @@ impl App {
             stop,
             api_key,
             access,
+            quotas,
+            audit,
             reconcile_poke: Arc::default(),
             state_dir: options.state_dir,
             looks: Looks::default(),
@@ -425,6 +440,16 @@ impl App {
         self.tasks.run("access_save", ACCESS_SAVE_EVERY, never(), move || {
             let me = me.clone();
             async move { me.access.save().await }
+        });
+        let me = self.clone();
+        self.tasks.run("audit_write", AUDIT_WRITE_EVERY, self.audit.poke.clone(), move || {
+            let me = me.clone();
+            async move { me.audit.write().await }
+        });
+        let me = self.clone();
+        self.tasks.run("audit_shorten", AUDIT_SHORTEN_EVERY, never(), move || {
+            let me = me.clone();
+            async move { me.audit.shorten().await }
         });
         let me = self.clone();
         self.tasks.run("pool_learn", Duration::from_secs(5), never(), move || {
@@ -605,7 +630,7 @@ impl App {
 
     /// Serves the API until the server stops.
     pub async fn serve(self: &Arc<Self>, endpoint: impl Into<Endpoint>) -> Result<()> {
-        let router = crate::api::router(self.clone());
+        let router = crate::api::service(self.clone());
         let stop = self.stop.clone();
         let stopping = stop.clone();
         let served = axum::serve(endpoint.into(), router)
@@ -640,6 +665,7 @@ impl App {
         if let Err(e) = self.access.save().await {
             warn!(error = %e.chain(), "could not write down when keys were last used");
         }
+        self.audit.finish().await;
         self.session_logs.clone().close().await;
         self.store.clone().close().await;
     }

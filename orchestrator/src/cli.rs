@@ -1,5 +1,6 @@
 //! The command line. `serve` and `demo` are the server; everything else is a client of its API.
 
+mod audit;
 mod build;
 mod difference;
 mod doctor;
@@ -81,6 +82,8 @@ enum Command {
     /// API keys: who may use the API, and how far.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Who did what: the audit log.
+    Audit(audit::AuditArgs),
     /// Sign a user in, so that sessions push and open pull requests as them: by a code, typed in at GitHub.
     Login(login::LoginArgs),
     /// Sign a user out, here and at GitHub.
@@ -237,6 +240,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             println!("{id} removed");
         }
         Command::Key(command) => key::run(&ctx, command).await?,
+        Command::Audit(args) => audit::run(&ctx, &args).await?,
         Command::Login(args) => login::login(&ctx, args).await?,
         Command::Logout { login } => login::logout(&ctx, &login).await?,
         Command::Users => login::users(&ctx).await?,
@@ -304,6 +308,7 @@ async fn serve(ctx: &Ctx) -> Result<()> {
     options.retention = settings.retention;
     options.budget = settings.budget;
     options.access = settings.access.clone();
+    options.quotas = settings.quotas;
     options.warmups = limits(settings);
     options.registry = settings.registry.clone();
     options.forge = settings.forge.clone();
@@ -364,8 +369,10 @@ async fn reload(path: PathBuf, mut present: config::Config, app: std::sync::Arc<
             tracing::warn!("some of it needs a restart to take effect");
         }
         app.access.rate().set(new.settings().access.per_second);
+        app.quotas.set(new.settings().quotas);
         app.warmups.set_limits(limits(new.settings()));
         app.retention.reconfigure(new.settings().retention);
+        app.audit.reconfigure(new.settings().retention);
         app.reconfigure(new.repos().to_vec(), new.settings().builds, new.settings().budget);
         present = new;
     }

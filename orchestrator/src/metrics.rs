@@ -22,6 +22,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::quotas::QUOTAS;
 use crate::rollout::VERDICTS;
 
 /// Seconds; fits the promises in `docs/slo.md`: claims from 0.1 ms, cold starts up to minutes.
@@ -110,6 +111,7 @@ labels! {
     OfLaunch { launch: &'static str }
     OfState { state: &'static str }
     OfEnd { end: &'static str }
+    RepoQuota { repo: String, quota: &'static str }
     RepoEnd { repo: String, end: &'static str }
     OfResult { result: &'static str }
     OfKind { kind: &'static str }
@@ -198,6 +200,8 @@ pub struct Metrics {
     pub queue_length: Family<OfQueue, Gauge>,
     orphans: Family<OfKind, Counter>,
     tokens_refused: Family<OfKind, Counter>,
+    quota_refusals: Family<RepoQuota, Counter>,
+    audit_lost: Counter,
     pub disk_free_bytes: Family<OfDisk, Gauge>,
     pub disk_free_ratio: Family<DiskOf, FloatGauge>,
     api_requests: Family<RouteStatus, Counter>,
@@ -482,6 +486,13 @@ impl Metrics {
                 "Keys and tokens that were not accepted, by whose they were",
                 [Values::Words(TOKEN_KINDS.to_vec())],
             ),
+            quota_refusals: b.family(
+                "quota_refusals",
+                "Sessions and warm-ups that were refused because a user or a repo had its share, by the quota",
+                [Values::Words(QUOTAS.to_vec())],
+            ),
+            audit_lost: b
+                .one("audit_lost", "Lines of the audit log that were lost because the store took none for long"),
             disk_free_bytes: b.family("disk_free_bytes", "Room left on a disk", [disks()]),
             disk_free_ratio: b.family(
                 "disk_free_ratio",
@@ -573,6 +584,9 @@ impl Metrics {
         for counters in [&self.image_missed_ticks, &self.image_failures, &self.pool_arrivals, &self.pool_hits]
         {
             let _ = counters.get_or_create(&OfRepo { repo: name() });
+        }
+        for quota in QUOTAS {
+            let _ = self.quota_refusals.get_or_create(&RepoQuota { repo: name(), quota });
         }
         for verdict in VERDICTS {
             let _ = self.image_verdicts.get_or_create(&RepoVerdict { repo: name(), verdict });

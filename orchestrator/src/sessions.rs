@@ -34,6 +34,7 @@ use crate::fleet::{Fleet, FleetEvent, after};
 use crate::idempotency::Idempotency;
 use crate::live::{Guard, Live};
 use crate::metrics::Metrics;
+use crate::quotas::{Quotas, Seat};
 use crate::repos::Repos;
 use crate::rollout::Rollout;
 use crate::room::Room;
@@ -105,23 +106,30 @@ pub struct Session {
     last_active: AtomicI64,
     /// When the claim arrived, for the ready histogram; only for sessions made by this process.
     born: Option<tokio::time::Instant>,
+    /// Its place among those of its user and its repo, until it has ended.
+    seat: std::sync::Mutex<Option<Seat>>,
     retry_sync: std::sync::atomic::AtomicBool,
     discard: std::sync::atomic::AtomicBool,
 }
 
 impl Session {
     /// `born` is when its claim arrived.
-    fn new(record: SessionRecord, born: Option<tokio::time::Instant>) -> Arc<Self> {
+    fn new(record: SessionRecord, born: Option<tokio::time::Instant>, seat: Seat) -> Arc<Self> {
         let now = record.created_at;
-        Self::since(record, born, now)
+        Self::since(record, born, now, seat)
     }
 
     /// One that an earlier process left, taken up `now`.
-    fn loaded(record: SessionRecord, now: Timestamp) -> Arc<Self> {
-        Self::since(record, None, now)
+    fn loaded(record: SessionRecord, now: Timestamp, seat: Seat) -> Arc<Self> {
+        Self::since(record, None, now, seat)
     }
 
-    fn since(record: SessionRecord, born: Option<tokio::time::Instant>, now: Timestamp) -> Arc<Self> {
+    fn since(
+        record: SessionRecord,
+        born: Option<tokio::time::Instant>,
+        now: Timestamp,
+        seat: Seat,
+    ) -> Arc<Self> {
         let leaving = CancellationToken::new();
         let last_active = last_active(&record, now);
         if matches!(record.state, SessionState::Ending | SessionState::Ended) {
@@ -137,6 +145,7 @@ impl Session {
             leaving,
             last_active: AtomicI64::new(last_active.as_second()),
             born,
+            seat: std::sync::Mutex::new(Some(seat)),
             retry_sync: false.into(),
             discard: false.into(),
         })
@@ -144,6 +153,11 @@ impl Session {
 
     pub fn record(&self) -> Arc<SessionRecord> {
         self.record.view()
+    }
+
+    /// It is over: others may have its place.
+    fn leave_seat(&self) {
+        self.seat.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     }
 
     fn lock(&self) -> Guard<'_, SessionRecord> {
@@ -175,6 +189,7 @@ pub struct Sessions {
     demands: Arc<Demands>,
     room: Arc<Room>,
     rollout: Arc<Rollout>,
+    quotas: Arc<Quotas>,
     live: DashMap<SessionId, Arc<Session>>,
     by_sandbox: DashMap<SandboxId, SessionId>,
     cold: Arc<Semaphore>,
@@ -205,6 +220,7 @@ pub struct Parts {
     pub demands: Arc<Demands>,
     pub room: Arc<Room>,
     pub rollout: Arc<Rollout>,
+    pub quotas: Arc<Quotas>,
 }
 
 /// A line for a session's log; it never holds anyone up, and a full queue costs the line.
@@ -264,6 +280,7 @@ impl Sessions {
             demands,
             room,
             rollout,
+            quotas,
         } = parts;
         let now = clock.now();
         let (live, by_sandbox) = (DashMap::new(), DashMap::new());
@@ -271,7 +288,8 @@ impl Sessions {
             if let Some(sandbox) = record.sandbox {
                 by_sandbox.insert(sandbox, record.id);
             }
-            live.insert(record.id, Session::loaded(record, now));
+            let seat = quotas.session_again(&record.user.login, &record.repo);
+            live.insert(record.id, Session::loaded(record, now, seat));
         }
         Arc::new(Self {
             fleet,
@@ -286,6 +304,7 @@ impl Sessions {
             demands,
             room,
             rollout,
+            quotas,
             live,
             by_sandbox,
             cold: Arc::new(Semaphore::new(COLD_STARTS)),
@@ -523,6 +542,7 @@ impl Sessions {
             self.by_sandbox.remove(&sandbox);
         }
         self.live.remove(&session.id);
+        session.leave_seat();
         self.metrics.session_ended(&record);
         session.changed.send_modify(|n| *n += 1);
         session.poke.notify_one();

@@ -28,6 +28,7 @@ use crate::fleet::{Fleet, after};
 use crate::metrics::Metrics;
 use crate::repos::Repos;
 
+use crate::quotas::{Quotas, Seat};
 use crate::rate::Rate;
 pub use token::{Grant, TokenError, is_token};
 
@@ -62,11 +63,13 @@ struct Warm {
     unwritten: bool,
     work: Work,
     replaced: u32,
+    /// Its place among those of its repo.
+    _seat: Seat,
 }
 
 impl Warm {
-    fn new(record: WarmupRecord) -> Self {
-        Self { record, unwritten: false, work: Work::Idle, replaced: 0 }
+    fn new(record: WarmupRecord, seat: Seat) -> Self {
+        Self { record, unwritten: false, work: Work::Idle, replaced: 0, _seat: seat }
     }
 }
 
@@ -87,6 +90,7 @@ pub struct Warmups {
     clock: SharedClock,
     metrics: Arc<Metrics>,
     limits: RwLock<Limits>,
+    quotas: Arc<Quotas>,
     rate: Rate,
     live: DashMap<WarmupId, Warm>,
     /// As long as `live`, and exact under a storm of announcements.
@@ -113,16 +117,18 @@ pub struct Parts {
     pub clock: SharedClock,
     pub metrics: Arc<Metrics>,
     pub limits: Limits,
+    pub quotas: Arc<Quotas>,
     pub stop: CancellationToken,
 }
 
 impl Warmups {
     pub fn new(parts: Parts, loaded: Vec<WarmupRecord>) -> Arc<Self> {
-        let Parts { fleet, repos, mirrors, store, clock, metrics, limits, stop } = parts;
+        let Parts { fleet, repos, mirrors, store, clock, metrics, limits, quotas, stop } = parts;
         let (live, by_client) = (DashMap::new(), DashMap::new());
         for record in loaded {
             by_client.insert((record.client.clone(), record.repo.clone()), record.id);
-            live.insert(record.id, Warm::new(record));
+            let seat = quotas.warmup_again(&record.repo);
+            live.insert(record.id, Warm::new(record, seat));
         }
         Arc::new(Self {
             fleet,
@@ -131,6 +137,7 @@ impl Warmups {
             store,
             clock,
             metrics,
+            quotas,
             rate: Rate::new(limits.per_second),
             limits: RwLock::new(limits),
             places: AtomicUsize::new(live.len()),
@@ -227,6 +234,7 @@ impl Warmups {
             {
                 return Ok(record);
             }
+            let seat = self.quotas.warmup(repo)?;
             self.take_place()?;
             let record = WarmupRecord {
                 id: WarmupId::new(),
@@ -242,7 +250,7 @@ impl Warmups {
                 ended_at: None,
             };
             let receipt = self.store.submit(Tx::new().warmup(&record));
-            self.live.insert(record.id, Warm::new(record.clone()));
+            self.live.insert(record.id, Warm::new(record.clone(), seat));
             let stale = match slot {
                 Slot::Occupied(mut slot) => Some(slot.insert(record.id)),
                 Slot::Vacant(slot) => {

@@ -8,6 +8,7 @@
 //! Leaves to others: which state follows which (`domain`), what to do with what was loaded (the orchestrator's
 //! recovery), and when old rows and logs are removed (retention).
 
+mod audit;
 mod build_logs;
 mod checkpoint;
 mod deliveries;

@@ -19,6 +19,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_deliveries.sql")),
     M::up(include_str!("schema_absence.sql")),
     M::up(include_str!("schema_access.sql")),
+    M::up(include_str!("schema_audit.sql")),
 ];
 
 pub(crate) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);

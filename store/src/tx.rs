@@ -196,7 +196,7 @@ impl Tx {
         self.ops.insert(at, op);
     }
 
-    fn refuse(&mut self, error: Error) {
+    pub(crate) fn refuse(&mut self, error: Error) {
         self.wrong.get_or_insert(error);
     }
 

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 mod access;
 mod api;
+mod audit;
 mod browser;
 mod cadence;
 mod claims;
@@ -19,6 +20,7 @@ mod layers;
 mod logs;
 mod observe;
 mod pulls;
+mod quotas;
 mod recipes;
 mod restarts;
 mod rollout;

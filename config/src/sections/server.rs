@@ -111,6 +111,10 @@ pub(crate) struct RetentionSection {
     pub session_log_age: Period,
     /// How many logs of sessions there may be; the oldest that have ended go first.
     pub session_logs: u32,
+    /// Lines of the audit log.
+    pub audit_age: Period,
+    /// How many lines the audit log may have; the oldest go first.
+    pub audit_entries: u32,
     /// Images, snapshots and mirror of a repo that is no longer configured, counted from when it was first missing. They stay while one of its sessions lives, and pinned images stay until they are unpinned.
     pub removed_repos: Period,
 }
@@ -122,6 +126,8 @@ impl Default for RetentionSection {
             build_logs: 5_000,
             session_log_age: written("90d"),
             session_logs: 20_000,
+            audit_age: written("365d"),
+            audit_entries: 1_000_000,
             removed_repos: written("7d"),
         }
     }
@@ -141,6 +147,25 @@ impl Default for AccessSection {
     fn default() -> Self {
         Self { per_second: 1000 }
     }
+}
+
+/// How much one user and one repo may hold at a time. What is not given is not limited. Who is refused gets 503 and when to come back.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "quotas")]
+pub(crate) struct QuotasSection {
+    /// Live sessions of one user, over all repos; a session is live until it has ended and was captured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub sessions_per_user: Option<u32>,
+    /// Live sessions of one repo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub sessions_per_repo: Option<u32>,
+    /// Live warm-ups of one repo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub warmups_per_repo: Option<u32>,
 }
 
 /// What announcements of sessions (warm-ups) may use, and who may make them.

@@ -115,6 +115,7 @@ pub const TABLE: &[Route] = {
         route("POST", "/v1/keys", Admin, Installation),
         route("GET", "/v1/keys", Admin, Installation),
         route("DELETE", "/v1/keys/{id}", Admin, Installation),
+        route("GET", "/v1/audit", Admin, Installation),
     ]
 };
 

@@ -7,8 +7,9 @@ use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use domain::{Error, Reach, RepoName, Result, SessionId};
+use domain::{Error, KeyId, Reach, RepoName, Result, SessionId};
 
+use super::audit::Asked;
 use super::{ApiError, Hotbed, parse, problem, sessions};
 use crate::access::Holder;
 use crate::access::routes::{About, Found, Route, find};
@@ -39,6 +40,13 @@ impl Caller {
         match self {
             Self::Key(holder) => &holder.name,
             Self::Page(grant) => &grant.client,
+        }
+    }
+
+    pub fn key(&self) -> Option<KeyId> {
+        match self {
+            Self::Key(holder) => holder.id,
+            Self::Page(_) => None,
         }
     }
 
@@ -114,11 +122,16 @@ pub async fn authenticate(
         }
         Caller::Key(holder) => judge(&app, holder, route, &mut request).await.err(),
     };
-    if let Some(refused) = refused {
-        return refused;
-    }
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    let asked = Asked::now(&app, &request);
+    let response = match refused {
+        Some(refused) => refused,
+        None => {
+            request.extensions_mut().insert(caller.clone());
+            next.run(request).await
+        }
+    };
+    asked.answered(&app, &caller, route, &response);
+    response
 }
 
 /// Who shows this; else why it opens nothing.

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 use utoipa::IntoParams;
 
+use super::audit::Made;
 use super::sessions::page;
 use super::types::{BuildView, List, OutcomesView, PoolView, PromptingView, RepoView, StartBuild, Stats};
 use super::{ApiResult, Caller, Hotbed, Payload, detached, key_of, parse};
@@ -114,7 +115,9 @@ pub async fn build_start(
         Ok(record)
     })
     .await?;
-    Ok((StatusCode::ACCEPTED, Json(BuildView::at(clock.now(), &record))).into_response())
+    let mut response = (StatusCode::ACCEPTED, Json(BuildView::at(clock.now(), &record))).into_response();
+    response.extensions_mut().insert(Made(record.id.to_string()));
+    Ok(response)
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -112,7 +112,7 @@ pub async fn start(
                 if wait { collect(exec, link.output(exec, 0, true).await?).await? } else { known.into() }
             }
         };
-        Ok(made(replayed, view))
+        Ok(made(replayed, view.id.clone(), view))
     });
     Ok(answer.await?)
 }

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::{Extension, Json};
 use domain::{Error, Reach, RepoName, Result, Role};
 
 use super::caller::Caller;
 use super::types::{CreateKey, KeyView, List, MadeKey, WhoView};
-use super::{ApiResult, Hotbed, Payload, detached, parse};
+use super::{ApiResult, Hotbed, Payload, detached, made, parse};
 use crate::access::NewKey;
 use crate::app::App;
 use crate::fleet::after;
@@ -55,7 +54,7 @@ pub async fn create(
 ) -> ApiResult<Response> {
     let new = order(&app, body.value)?;
     let (record, key) = detached(async move { app.access.create(new, caller.name()).await }).await?;
-    Ok((StatusCode::CREATED, Json(MadeKey { key, view: (&*record).into() })).into_response())
+    Ok(made(false, record.id.to_string(), MadeKey { key, view: (&*record).into() }))
 }
 
 /// The keys, oldest first, those that are revoked or have expired included. The installation's own is not among them.

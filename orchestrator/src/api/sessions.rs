@@ -182,7 +182,7 @@ pub async fn create(
         Ok(created)
     })
     .await?;
-    Ok(made(created.replayed, SessionView::from(&*created.record)))
+    Ok(made(created.replayed, created.record.id.to_string(), SessionView::from(&*created.record)))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -385,7 +385,7 @@ pub async fn fork(
         app.sessions.create_under(new, guard).await
     })
     .await?;
-    Ok(made(created.replayed, SessionView::from(&*created.record)))
+    Ok(made(created.replayed, created.record.id.to_string(), SessionView::from(&*created.record)))
 }
 
 /// Open a pull request from the session's branch, exactly once.
@@ -427,7 +427,7 @@ pub async fn pull_open(
         Ok((false, record))
     })
     .await?;
-    Ok(made(replayed, PullRequestView::from(&record)))
+    Ok(made(replayed, record.id.to_string(), PullRequestView::from(&record)))
 }
 
 /// The pull requests of a session.

@@ -40,7 +40,7 @@ pub async fn take(State(app): Hotbed, Path(id): Path<String>, headers: HeaderMap
         Ok((false, record))
     })
     .await?;
-    Ok(made(replayed, SnapshotView::from(&record)))
+    Ok(made(replayed, record.id.to_string(), SnapshotView::from(&record)))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

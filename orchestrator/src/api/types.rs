@@ -14,7 +14,7 @@ mod warmup;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use self::access::{CreateKey, KeyView, MadeKey, WhoView};
+pub use self::access::{AuditView, CreateKey, KeyView, MadeKey, WhoView};
 pub use self::difference::{
     CommitView, CommitsView, FileChangeView, FilesView, ImageDiffView, PackageChangeView, PackagesView,
     TallyView,

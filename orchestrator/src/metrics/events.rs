@@ -12,7 +12,7 @@ use pool::MissReason;
 
 use super::{
     BackendCall, BackendKind, Metrics, OfBackend, OfEnd, OfKind, OfLaunch, OfRepo, OfResult, OfTask, RepoEnd,
-    RepoLaunch, RepoOutcome, RepoPhase, RepoReason, RepoResult, RepoVerdict, RouteStatus, seconds,
+    RepoLaunch, RepoOutcome, RepoPhase, RepoQuota, RepoReason, RepoResult, RepoVerdict, RouteStatus, seconds,
 };
 
 impl Metrics {
@@ -198,6 +198,15 @@ impl Metrics {
     /// `kind` says whose it was: `api` or `agent`.
     pub fn token_refused(&self, kind: &'static str) {
         self.tokens_refused.get_or_create(&OfKind { kind }).inc();
+    }
+
+    /// `quota` is one of [`crate::quotas::QUOTAS`].
+    pub fn quota_refused(&self, repo: &RepoName, quota: &'static str) {
+        self.quota_refusals.get_or_create(&RepoQuota { repo: repo.to_string(), quota }).inc();
+    }
+
+    pub fn audit_lost(&self) {
+        self.audit_lost.inc();
     }
 
     /// `route` is a path of the API as it is written down, with its placeholders.

@@ -40,7 +40,7 @@ impl Sessions {
     /// Claims a sandbox for a user. Answers when the claim is durable; bind and sync go on by themselves.
     ///
     /// Errors: `NotFound` (repo, snapshot, warm-up), `Invalid` (branch, limits), `Conflict` (key used with another
-    /// body), `Exhausted` (too many wait for a cold start), `Unavailable` (the repo has no image yet).
+    /// body), `Exhausted` (a quota, too many wait for a cold start), `Unavailable` (the repo has no image yet).
     pub async fn create(self: &Arc<Self>, new: NewSession, key: Option<Key>) -> Result<Created> {
         match self.begin(key).await? {
             Start::Made(created) => Ok(*created),
@@ -65,11 +65,13 @@ impl Sessions {
         let born = tokio::time::Instant::now();
         let id = SessionId::new();
         let spec = self.repos.spec(&new.repo)?;
+        // Given back wherever this ends before there is a session.
+        let seat = self.quotas.session(&new.user.login, &spec.name)?;
         let mut record = self.draw_up(id, &spec, &new).await?;
 
         let (launch, tx, prepared) = self.pick(&spec, &new, &mut record).await?;
         record.launch = launch;
-        let session = Session::new(record, Some(born));
+        let session = Session::new(record, Some(born), seat);
         let record = session.record();
         // In memory before it is written: whoever learns the id can use it at once (F37).
         self.live.insert(id, session.clone());
@@ -307,6 +309,7 @@ impl Sessions {
     async fn undo(self: &Arc<Self>, session: &Arc<Session>, prepared: Option<crate::fleet::Prepared>) {
         let sandbox = session.lock().sandbox;
         self.live.remove(&session.id);
+        session.leave_seat();
         if let Some(sandbox) = sandbox {
             self.by_sandbox.remove(&sandbox);
         }

@@ -1,5 +1,6 @@
 //! The store through its public face, on real files, with real processes killed.
 
+mod audit;
 mod build_logs;
 mod deliveries;
 mod kill;

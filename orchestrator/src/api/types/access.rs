@@ -1,6 +1,6 @@
 //! Keys, and whose they are.
 
-use domain::{KeyRecord, Reach};
+use domain::{AuditEntry, KeyRecord, Reach};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -86,6 +86,52 @@ impl From<&Holder> for WhoView {
             id: h.id.map(|id| id.to_string()),
             role: h.role.to_string(),
             repos: repos(&h.reach),
+        }
+    }
+}
+
+/// One line of the audit log.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AuditView {
+    /// Its number: they grow with time and are never given twice.
+    pub seq: u64,
+    pub at: Timestamp,
+    /// The name of the key, or the client of a page's token.
+    pub who: String,
+    /// Null for the installation's own key and for pages.
+    pub key: Option<String>,
+    /// The user of the session that it was about.
+    pub user: Option<String>,
+    /// Where the request came from: address and port, or `unix`.
+    pub from: String,
+    /// Method and route, as this description writes them.
+    pub action: String,
+    /// The path that was asked for, without its query.
+    pub subject: String,
+    /// The id of what came of it.
+    pub made: Option<String>,
+    /// `done`, `refused`, `denied` or `failed`.
+    pub outcome: String,
+    /// The HTTP status of the answer.
+    pub status: u16,
+}
+
+impl AuditView {
+    pub fn of(seq: u64, entry: &AuditEntry) -> Self {
+        let outcome = entry.outcome().to_owned();
+        let AuditEntry { at, who, key, user, from, action, subject, made, status } = entry.clone();
+        Self {
+            seq,
+            at,
+            who,
+            key: key.map(|k| k.to_string()),
+            user,
+            from,
+            action,
+            subject,
+            made,
+            outcome,
+            status,
         }
     }
 }

@@ -1,0 +1,118 @@
+//! Who did what. A line is noted in memory when a request is answered, so nobody waits for it, and written behind: in
+//! order, many at once, the last ones when the server ends.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use config::RetentionSettings;
+use domain::{AuditEntry, Result, SharedClock};
+use jiff::{SignedDuration, Timestamp};
+use store::{Store, Tx};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::metrics::Metrics;
+
+/// Lines in one transaction.
+const BATCH: usize = 256;
+/// Lines that may wait while the store takes none. What comes then is counted and lost.
+const MOST_WAITING: usize = 100_000;
+
+pub struct Audit {
+    waiting: Mutex<Vec<AuditEntry>>,
+    /// Wakes who writes when many wait.
+    pub poke: Arc<Notify>,
+    settings: RwLock<RetentionSettings>,
+    store: Store,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Audit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Audit({} lines wait)", self.waiting().len())
+    }
+}
+
+impl Audit {
+    pub fn new(
+        settings: RetentionSettings,
+        store: Store,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            waiting: Mutex::default(),
+            poke: Arc::default(),
+            settings: RwLock::new(settings),
+            store,
+            clock,
+            metrics,
+        })
+    }
+
+    pub fn reconfigure(&self, settings: RetentionSettings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    /// Something was done.
+    pub fn note(&self, entry: AuditEntry) {
+        let mut waiting = self.waiting();
+        if waiting.len() >= MOST_WAITING {
+            self.metrics.audit_lost();
+            return;
+        }
+        waiting.push(entry);
+        if waiting.len() == BATCH {
+            self.poke.notify_one();
+        }
+    }
+
+    /// Writes down what waits.
+    pub async fn write(&self) -> Result<()> {
+        loop {
+            let (batch, written) = {
+                let mut waiting = self.waiting();
+                if waiting.is_empty() {
+                    return Ok(());
+                }
+                let many = waiting.len().min(BATCH);
+                let batch: Vec<_> = waiting.drain(..many).collect();
+                // Handed in under the lock: two writers keep the order.
+                let written = self.store.submit(Tx::new().audit(&batch));
+                (batch, written)
+            };
+            if let Err(e) = written.await {
+                let mut waiting = self.waiting();
+                waiting.splice(0..0, batch);
+                waiting.sort_by_key(|entry| entry.at);
+                return Err(e);
+            }
+        }
+    }
+
+    /// Forgets what is kept no longer.
+    pub async fn shorten(&self) -> Result<()> {
+        let RetentionSettings { audit_age, audit_entries, .. } =
+            *self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        let age = SignedDuration::try_from(audit_age).unwrap_or(SignedDuration::MAX);
+        let before = self.clock.now().checked_sub(age).unwrap_or(Timestamp::MIN);
+        self.store.commit(Tx::new().forget_audit(before, audit_entries)).await
+    }
+
+    /// Lines since a moment and behind a number, with those that were noted just now.
+    pub async fn read(&self, since: Timestamp, after: u64, limit: u32) -> Result<Vec<(u64, AuditEntry)>> {
+        self.write().await?;
+        self.store.audit(since, after, limit).await
+    }
+
+    /// Before the store is closed.
+    pub async fn finish(&self) {
+        if let Err(e) = self.write().await {
+            warn!(lines = self.waiting().len(), error = %e.chain(), "could not write the last lines of the audit log");
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<AuditEntry>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
