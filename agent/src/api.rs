@@ -35,6 +35,7 @@ use crate::spawn::Processes;
 use crate::sync;
 use crate::users::{self, User};
 use crate::warm;
+use crate::who::Who;
 
 /// Longest JSON body, in bytes.
 const MAX_JSON: usize = 4 * 1024 * 1024;
@@ -51,6 +52,7 @@ pub struct App {
     pub processes: Processes,
     pub execs: Execs,
     env: BTreeMap<String, String>,
+    who: Who,
     bound: RefCell<Option<Bind>>,
     /// One sync at a time.
     syncing: tokio::sync::Mutex<()>,
@@ -62,6 +64,7 @@ impl App {
         let workspace = PathBuf::from(&boot.workspace);
         Self {
             gate: Gate::new(&workspace, boot.gate_open),
+            who: Who::new(&boot.session_dir),
             env: crate::boot::environment(&boot),
             workspace,
             boot,
@@ -97,6 +100,7 @@ impl App {
                 old.session, new.session
             ))),
             _ => {
+                self.who.tell(&new)?;
                 *bound = Some(new);
                 Ok(())
             }
@@ -124,15 +128,19 @@ impl App {
         if let Some(bound) = &*self.bound.borrow() {
             set("HOTBED_SESSION", &bound.session.to_string());
             set("HOTBED_REPO", &bound.repo);
-            if let Some(identity) = &bound.identity {
-                for role in ["AUTHOR", "COMMITTER"] {
-                    set(&format!("GIT_{role}_NAME"), &identity.name);
-                    set(&format!("GIT_{role}_EMAIL"), &identity.email);
-                }
+            if let Some(token) = &bound.token {
+                set("HOTBED_TOKEN", token);
+                set("HOTBED_URL", &format!("http://127.0.0.1:{}", self.boot.relay_port));
+            }
+            if bound.identity.is_some() {
+                Who::clear(&mut env);
             }
             env.extend(bound.env.clone());
         }
         env.extend(request.env.clone());
+        if self.bound.borrow().as_ref().is_some_and(|b| b.identity.is_some()) {
+            self.who.lead(&mut env);
+        }
         env
     }
 

@@ -7,13 +7,19 @@ use std::sync::OnceLock;
 use domain::wire::{BOOT_PATH, Boot, MIN_PROTOCOL, PROTOCOL};
 use domain::{Error, Result};
 
+use crate::ask::{self, Ask};
+
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Args {
-    Run { boot: PathBuf },
+    Run {
+        boot: PathBuf,
+    },
     Version,
+    /// A command of the session asks Hotbed for something.
+    Ask(Ask),
 }
 
 pub fn version() -> String {
@@ -26,13 +32,14 @@ pub fn parse_args(args: impl IntoIterator<Item = String>) -> Result<Args> {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--version" | "-V" => return Ok(Args::Version),
+            "pr" => return ask::parse(args).map(Args::Ask),
             "--boot" => match args.next() {
                 Some(file) => boot = file.into(),
                 None => return Err(Error::invalid("--boot needs a file")),
             },
             other => {
                 return Err(Error::invalid(format!(
-                    "argument `{other}` is not known: expected --version or --boot FILE"
+                    "argument `{other}` is not known: expected --version, --boot FILE or pr"
                 )));
             }
         }
@@ -77,7 +84,11 @@ pub fn environment(boot: &Boot) -> BTreeMap<String, String> {
         .filter(|(k, _)| !k.starts_with("HOTBED_")) // ours to set, and nothing of an image's build
         .collect();
     env.extend(boot.env.clone());
-    env.entry("PATH".into()).or_insert_with(|| crate::spawn::DEFAULT_PATH.into());
+    let path = env.entry("PATH".into()).or_insert_with(|| crate::spawn::DEFAULT_PATH.into());
+    // So that `hotbed-agent` is found, after everything else.
+    if let Some(dir) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+        *path = format!("{path}:{}", dir.display());
+    }
     env.entry("HOME".into()).or_insert_with(|| "/root".into());
     env
 }
@@ -104,6 +115,7 @@ mod tests {
         assert_eq!(parse(&[]).unwrap(), Args::Run { boot: BOOT_PATH.into() });
         assert_eq!(parse(&["--boot", "x"]).unwrap(), Args::Run { boot: "x".into() });
         assert_eq!(parse(&["--version"]).unwrap(), Args::Version);
+        assert_eq!(parse(&["pr", "list"]).unwrap(), Args::Ask(Ask::List));
         assert!(parse(&["--boot"]).is_err());
         assert!(parse(&["x"]).is_err());
     }

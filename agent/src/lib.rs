@@ -5,10 +5,12 @@
 //! else of the image that it runs in. One thread does everything but disk work and the gate's judgements.
 
 pub mod api;
+pub mod ask;
 pub mod boot;
 pub mod exec;
 pub mod files;
 pub mod gate;
+pub mod hooks;
 pub mod link;
 pub mod pipes;
 pub mod quiesce;
@@ -19,3 +21,4 @@ pub mod spawn;
 pub mod sync;
 pub mod users;
 pub mod warm;
+pub mod who;

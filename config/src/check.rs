@@ -18,7 +18,7 @@ use crate::sections::{
 };
 use crate::settings::{
     AccessSettings, BuildSettings, DockerSettings, ForgeSettings, QuotaSettings, RegistrySettings,
-    RetentionSettings, Settings, TlsSettings, WarmupSettings,
+    RetentionSettings, Settings, WarmupSettings,
 };
 use crate::tree::{Node, Value, merge};
 use crate::values::{ByteSize, Cpus, FilePath, ListenAddress, SecretRef};
@@ -125,7 +125,6 @@ impl<'a> Checker<'a> {
         self.not_acted_on(file, &repos);
         self.general(file, &repos);
         self.at_least("", "access.per_second", file.access.per_second, 1, "without requests there is no API");
-        self.tls(file);
         self.quotas(file);
         self.warmups(file);
         for path in file.ca_certificates.iter().enumerate() {
@@ -260,19 +259,6 @@ impl<'a> Checker<'a> {
                 .value(at_once.to_string())
                 .expected(format!("1 to {MAX_BUILDS}"));
             self.problem("", "builds.at_once", problem);
-        }
-    }
-
-    fn tls(&mut self, file: &File) {
-        // What is in the files is for the server to judge: they may be there later, as those of secrets.
-        if let ListenAddress::Unix(path) = &file.listen
-            && file.tls.is_some()
-        {
-            let problem =
-                Problem::new("`tls` is for an address and port, and the API listens at a unix socket")
-                    .value(path.display().to_string())
-                    .expected("an address and port in `listen`, or no `tls`");
-            self.problem("", "tls", problem);
         }
     }
 
@@ -453,12 +439,11 @@ impl<'a> Checker<'a> {
     fn general(&mut self, file: &File, repos: &[Merged]) {
         if let ListenAddress::Tcp(address) = &file.listen
             && !address.ip().is_loopback()
-            && file.tls.is_none()
         {
             self.warn(
                 "",
                 "listen",
-                "API keys cross the network in plain text: set `tls`, or put a proxy with TLS in front of this address",
+                "the API key crosses the network in plain text: put a proxy with TLS in front of this address",
             );
         }
         if repos.is_empty() && !self.root.is_repaired() {
@@ -491,10 +476,6 @@ impl<'a> Checker<'a> {
         };
         Settings {
             listen: file.listen.clone(),
-            tls: file.tls.as_ref().map(|tls| TlsSettings {
-                certificate: self.resolve(&tls.certificate),
-                key: self.resolve(&tls.key),
-            }),
             state_dir: self.resolve(&file.state_dir),
             docker,
             registry: file.registry.as_ref().map(|r| RegistrySettings {
@@ -599,6 +580,8 @@ impl<'a> Checker<'a> {
                 branch_pattern: repo.session.branch_pattern.0.clone(),
                 sync_timeout: repo.session.sync_timeout.0,
             },
+            pushes: repo.pushes.settings(),
+            pulls: repo.pull_requests.settings(),
             resources: Resources {
                 cpu_millis: repo.resources.cpus.0,
                 memory: repo.resources.memory.0,

@@ -82,12 +82,6 @@ pub(crate) fn sections() -> Vec<Section> {
             "retention: { build_log_age: 14d, session_log_age: 30d, removed_repos: 2d }\nrepos: []\n",
         ),
         section(
-            "tls",
-            "tls",
-            keys_of::<sections::TlsSection>(),
-            "tls: { certificate: /etc/hotbed/tls.pem, key: /etc/hotbed/tls.key }\nrepos: []\n",
-        ),
-        section(
             "access",
             "access",
             keys_of::<sections::AccessSection>(),
@@ -182,6 +176,18 @@ pub(crate) fn sections() -> Vec<Section> {
             "repos[].pool.schedule[]",
             keys_of::<sections::WindowSection>(),
             "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image: { base: debian:bookworm }\n    pool:\n      schedule: [ { days: mon-fri, hours: \"08:00-19:00\", timezone: Europe/Berlin, min: 4 } ]\n",
+        ),
+        section(
+            "pushes",
+            "repos[].pushes",
+            keys_of::<sections::PushesSection>(),
+            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image: { base: debian:bookworm }\n    pushes: { max_file: 10MiB, secrets: refuse, expected_in: [ \"tests/keys/**\" ] }\n",
+        ),
+        section(
+            "pull_requests",
+            "repos[].pull_requests",
+            keys_of::<sections::PullRequestsSection>(),
+            "repos:\n  - name: acme/api\n    url: https://github.com/acme/api.git\n    image: { base: debian:bookworm }\n    pull_requests: { title: \"[agent] {title}\", body: \"{body}\\n\\nFor {people}, in session {session}.\" }\n",
         ),
         section(
             "session",

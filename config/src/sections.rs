@@ -3,6 +3,7 @@
 mod base;
 mod forge;
 mod image;
+mod out;
 mod sandbox;
 mod server;
 
@@ -12,12 +13,13 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::base::{BaseSection, DockerfileSection, PackagesSection};
 pub(crate) use self::forge::{ForgeSection, GithubSection, GithubUsersSection};
 pub(crate) use self::image::{CanarySection, ImageSection, RepositoryFileSection};
+pub(crate) use self::out::{PullRequestsSection, PushesSection};
 pub(crate) use self::sandbox::{
     IdleSection, NetworkSection, PoolSection, ResourcesSection, SessionSection, WindowSection,
 };
 pub(crate) use self::server::{
     AccessSection, BackendSection, BudgetSection, BuildsSection, DockerSection, KubernetesSection,
-    QuotasSection, RegistrySection, RetentionSection, TlsSection, WarmupsSection,
+    QuotasSection, RegistrySection, RetentionSection, WarmupsSection,
 };
 use crate::values::{BranchName, FilePath, GitUrl, ListenAddress, Repo, Workspace, parse};
 
@@ -34,12 +36,9 @@ fn written<T: crate::values::Text>(text: &str) -> T {
 #[serde(deny_unknown_fields)]
 #[schemars(title = "hotbed.yaml")]
 pub(crate) struct File {
-    /// Where the API listens: an address and port, or `unix:/path` (owner and group may connect). Every route but health and readiness needs an API key; the connection itself is encrypted with `tls`. A change needs a restart.
+    /// Where the API listens: an address and port, or `unix:/path` (owner and group may connect). Every route but health and readiness needs an API key; the connection itself is not encrypted. A change needs a restart.
     #[serde(default = "default_listen")]
     pub listen: ListenAddress,
-    /// TLS for the API, where it listens on an address and port. Whether there is any, and which files, needs a restart; what is in them is read again when it changes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<TlsSection>,
     /// Hotbed's own files: database, session logs, mirrors, sockets. A relative path is below the directory of this file. A change needs a restart.
     #[serde(default = "default_state_dir")]
     pub state_dir: FilePath,
@@ -107,6 +106,12 @@ pub(crate) struct DefaultsSection {
     /// When sessions end, and what they work on.
     #[serde(default)]
     pub session: SessionSection,
+    /// What a session may push.
+    #[serde(default)]
+    pub pushes: PushesSection,
+    /// What pull requests say.
+    #[serde(default)]
+    pub pull_requests: PullRequestsSection,
     /// What one sandbox may use.
     #[serde(default)]
     pub resources: ResourcesSection,
@@ -141,6 +146,12 @@ pub(crate) struct RepoSection {
     /// When sessions end, and what they work on.
     #[serde(default)]
     pub session: SessionSection,
+    /// What a session may push.
+    #[serde(default)]
+    pub pushes: PushesSection,
+    /// What pull requests say.
+    #[serde(default)]
+    pub pull_requests: PullRequestsSection,
     /// What one sandbox may use.
     #[serde(default)]
     pub resources: ResourcesSection,

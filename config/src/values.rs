@@ -10,8 +10,8 @@ pub use name::SecretRef;
 pub(crate) use name::Secrets;
 pub(crate) use name::{
     Account, BranchName, BranchPattern, Directory, Env, EnvName, FilePath, ImageReference, Needle,
-    NetworkName, PackageName, Repo, RuntimeName, ServiceName, SetName, Shell, Suite, TreeFile, TreePattern,
-    Workspace,
+    NetworkName, PackageName, PullText, Repo, RuntimeName, ServiceName, SetName, Shell, Suite, TreeFile,
+    TreePattern, Workspace,
 };
 pub use net::ListenAddress;
 pub(crate) use net::{DockerHost, GitUrl, HostPattern, HttpUrl, Origin};

@@ -119,6 +119,7 @@ mod tests {
             workspace: "/workspace".into(),
             gate_open: false,
             relay_port: 7071,
+            session_dir: "/run/hotbed-session".into(),
             env: BTreeMap::new(),
         }
     }

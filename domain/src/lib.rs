@@ -44,12 +44,13 @@ pub use recipe::{
 };
 pub use sandbox::{Purpose, SandboxEvent, SandboxRecord, SandboxState};
 pub use session::{
-    EndReason, ExecRef, Launch, PullRequestRecord, PullRequestState, SessionEvent, SessionRecord,
-    SessionState, SnapshotKind, SnapshotRecord, SnapshotState, SyncPhase, SyncState, WarmupRecord,
-    WarmupState,
+    Asked, EndReason, ExecRef, Launch, Prompter, PullRequestRecord, PullRequestState, Rewording,
+    SessionEvent, SessionRecord, SessionState, SnapshotKind, SnapshotRecord, SnapshotState, SyncPhase,
+    SyncState, WarmupRecord, WarmupState, Words,
 };
 pub use spec::{
-    Base, Budget, CanaryPolicy, Dockerfile, Identity, Import, ImportKind, Imported, Network, PoolPolicy,
-    Recipe, RepoSpec, Resources, RolloutPolicy, SecretSource, SessionPolicy, Window,
+    Base, Budget, CanaryPolicy, Dockerfile, Identity, Import, ImportKind, Imported, Network, OnSecret,
+    PoolPolicy, PullPolicy, PushPolicy, Recipe, RepoSpec, Resources, RolloutPolicy, SecretSource,
+    SessionPolicy, Window,
 };
 pub use tree_path::TreePath;

@@ -436,6 +436,8 @@ pub struct PullRequestView {
     pub state: PullRequestState,
     pub draft: bool,
     pub title: String,
+    /// `None` where the forge did not say.
+    pub body: Option<String>,
     pub author: String,
     pub head: Branch,
     pub head_commit: CommitId,

@@ -201,7 +201,11 @@ pub struct SessionRecord {
     pub launch: Launch,
     pub sandbox: Option<SandboxId>,
     pub image: Option<ImageId>,
+    /// Whose session it is: with his authority it pushes and opens pull requests.
     pub user: Identity,
+    /// Who else has prompted, each once; who prompts now is the last one. Nobody but the user where it is empty.
+    #[serde(default)]
+    pub prompters: Vec<Prompter>,
     /// Environment of what runs for it, given at creation. Not for secrets: it is stored as it is.
     #[serde(default)]
     pub env: std::collections::BTreeMap<String, String>,
@@ -235,6 +239,44 @@ pub struct SessionRecord {
     pub end: Option<EndReason>,
     /// What is wrong with it now, or why it ended as it did, in words.
     pub trouble: Option<String>,
+}
+
+/// Somebody who prompted in a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompter {
+    pub who: Identity,
+    /// The last time he did.
+    pub at: Timestamp,
+}
+
+impl SessionRecord {
+    /// People in one session, at most: their names stand in every commit.
+    pub const MAX_PROMPTERS: usize = 32;
+
+    /// Who commits now: who prompted last.
+    pub fn committer(&self) -> &Identity {
+        self.prompters.last().map_or(&self.user, |p| &p.who)
+    }
+
+    /// Who has a part in what is committed now, besides the committer: the user first, then in order of their last prompts.
+    pub fn co_authors(&self) -> Vec<Identity> {
+        let now = &self.committer().login;
+        let others = self.prompters.iter().map(|p| &p.who).filter(|who| who.login != self.user.login);
+        std::iter::once(&self.user).chain(others).filter(|who| who.login != *now).cloned().collect()
+    }
+
+    /// `who` prompts. `false` where too many people have.
+    pub fn prompted(&mut self, who: Identity, at: Timestamp) -> bool {
+        let known = self.prompters.iter().position(|p| p.who.login == who.login);
+        if known.is_none() && self.prompters.len() >= Self::MAX_PROMPTERS {
+            return false;
+        }
+        if let Some(place) = known {
+            self.prompters.remove(place);
+        }
+        self.prompters.push(Prompter { who, at });
+        true
+    }
 }
 
 /// What a snapshot was taken for.
@@ -335,6 +377,38 @@ pub struct PullRequestRecord {
     /// How often its commits changed after it was opened.
     #[serde(default)]
     pub revisions: u32,
+    /// What was asked for; the rest is drawn from the branch.
+    #[serde(default)]
+    pub asked: Asked,
+    /// What Hotbed had it say last. What somebody has changed at the forge since is his.
+    #[serde(default)]
+    pub said: Option<Words>,
+    /// What it is to say, where the forge has not been told yet.
+    #[serde(default)]
+    pub rewording: Option<Rewording>,
+}
+
+/// What a pull request says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Words {
+    pub title: String,
+    pub body: String,
+}
+
+/// What was asked for of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub title: Option<String>,
+    pub body: Option<String>,
+}
+
+/// A change of what an open pull request says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewording {
+    pub words: Words,
+    /// Over what somebody has written at the forge, too: it was asked for.
+    pub anyway: bool,
+    pub since: Timestamp,
 }
 
 impl PullRequestRecord {

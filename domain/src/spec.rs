@@ -23,8 +23,57 @@ pub struct RepoSpec {
     pub rollout: RolloutPolicy,
     pub pool: PoolPolicy,
     pub session: SessionPolicy,
+    pub pushes: PushPolicy,
+    pub pulls: PullPolicy,
     pub resources: Resources,
     pub network: Network,
+}
+
+/// What a session may push.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushPolicy {
+    /// The largest file, in bytes.
+    pub max_file: u64,
+    /// What becomes of a push that brings what looks like a secret.
+    pub secrets: OnSecret,
+    /// Paths, as patterns, where such things are meant to be: the keys of tests.
+    pub expected_in: Vec<String>,
+}
+
+impl Default for PushPolicy {
+    /// GitHub takes no larger files.
+    fn default() -> Self {
+        Self { max_file: 100 << 20, secrets: OnSecret::Refuse, expected_in: Vec::new() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSecret {
+    Refuse,
+    /// It is pushed, and said.
+    Warn,
+    /// Nobody looks.
+    Allow,
+}
+
+/// What pull requests of a repo's sessions say. In both texts `{title}`, `{body}`, `{commits}`, `{session}`, `{user}`,
+/// `{people}`, `{branch}` and `{base}` stand for what they name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullPolicy {
+    pub title: String,
+    pub body: String,
+}
+
+impl PullPolicy {
+    /// What may stand in braces.
+    pub const PLACES: [&str; 8] = ["title", "body", "commits", "session", "user", "people", "branch", "base"];
+}
+
+impl Default for PullPolicy {
+    fn default() -> Self {
+        Self { title: "{title}".into(), body: "{body}".into() }
+    }
 }
 
 /// How an image is made.

@@ -45,6 +45,8 @@ pub const AGENT_PATH: &str = "/run/hotbed/hotbed-agent";
 pub const SOCKET_PATH: &str = "/run/hotbed/hotbed.sock";
 /// The [`Boot`] file of this one sandbox.
 pub const BOOT_PATH: &str = "/run/hotbed/self/boot.json";
+/// Where the agent writes what belongs to the session that it is bound to: who commits. Emptied at each start.
+pub const SESSION_DIR: &str = "/run/hotbed-session";
 /// Where the agent listens inside the sandbox for git and for the session's own requests, unless told otherwise.
 pub const RELAY_PORT: u16 = 7071;
 /// The longest first line that either side accepts, in bytes.
@@ -66,6 +68,13 @@ pub struct Boot {
     pub relay_port: u16,
     /// Environment of everything that runs in this sandbox; [`Bind`] adds to it.
     pub env: BTreeMap<String, String>,
+    /// [`SESSION_DIR`], unless the agent shares its files with others.
+    #[serde(default = "session_dir")]
+    pub session_dir: String,
+}
+
+fn session_dir() -> String {
+    SESSION_DIR.into()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,15 +124,34 @@ pub struct AgentInfo {
     pub running: u32,
 }
 
-/// Gives a sandbox to a session: identity, environment and branch arrive only now.
+/// Gives a sandbox to a session: identity, environment and branch arrive only now. Said again whenever somebody else
+/// prompts: from that moment on he commits, in what runs already, too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bind {
     pub session: SessionId,
     pub repo: String,
     /// Author and committer of what is committed here. `None` for builds.
     pub identity: Option<Identity>,
+    /// Who else has prompted: named in each commit's `Co-authored-by` trailers.
+    #[serde(default)]
+    pub co_authors: Vec<Identity>,
+    /// What the session shows when it asks Hotbed for something. Good for this session and nothing else.
+    #[serde(default)]
+    pub token: Option<String>,
     /// Environment of what runs for the session, in addition to the boot environment.
     pub env: BTreeMap<String, String>,
+}
+
+/// What a session asks for with `hotbed-agent pr create`, over its relay: `POST /v1/pull-requests`. What is left out is
+/// drawn from the session's commits and the repo's template.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PullOrder {
+    pub title: Option<String>,
+    pub body: Option<String>,
+    /// The branch that it goes into; the one that the session began from where none is named.
+    pub base: Option<String>,
+    pub draft: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

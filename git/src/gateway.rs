@@ -298,7 +298,10 @@ impl Gateway {
             Ok(command) => command,
             Err(reasons) => return Ok(self.refuse(&push, &reasons, &mut source, CONTENT_TYPE, caller).await),
         };
-        let (git, authority) = match self.0.mirrors.receive_pack(&caller.repo, session).await {
+        let new: CommitId =
+            command.new.parse().map_err(|_| refuse(StatusCode::BAD_REQUEST, "the push names no commit"))?;
+        let received = self.0.mirrors.receive_pack(&caller.repo, session, new.clone());
+        let (git, authority) = match received.await {
             Ok(both) => both,
             Err(e) => {
                 tracing::warn!(repo = %caller.repo, %session, error = %e.chain(), "no authority to push");
@@ -312,10 +315,7 @@ impl Gateway {
             session,
             branch: branch.clone(),
             old: if command.creates() { None } else { command.old.parse().ok() },
-            new: command
-                .new
-                .parse()
-                .map_err(|_| refuse(StatusCode::BAD_REQUEST, "the push names no commit"))?,
+            new,
         };
         let gateway = self.clone();
         let finish = move |succeeded| async move {

@@ -21,12 +21,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::ports::{CommitLine, PathFilter};
-use domain::{Branch, CommitId, Error, RepoName, Result, SessionId, TreePath};
+use domain::{Branch, CommitId, Error, PushPolicy, RepoName, Result, SessionId, TreePath};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::net::unix::pipe;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::failure;
 use crate::flight::Flights;
+use crate::look::{self, Look};
 use crate::objects::{self, FETCHED, Moved, Objects};
 use crate::process::{Git, Output};
 use crate::tree;
@@ -55,12 +58,21 @@ pub struct Authority {
     header: Zeroizing<String>,
     /// What ends with it: a token that was made for this operation alone.
     held: Option<Box<dyn Send + Sync>>,
+    /// Whether it covers files of workflows, where that is known.
+    workflows: Option<bool>,
 }
 
 impl Authority {
     /// A whole header line: `Authorization: Basic …`.
     pub fn new(header: impl Into<String>) -> Self {
-        Self { header: Zeroizing::new(header.into()), held: None }
+        Self { header: Zeroizing::new(header.into()), held: None, workflows: None }
+    }
+
+    /// Says whether upstream takes changes of workflow files by it.
+    #[must_use]
+    pub fn for_workflows(mut self, covered: Option<bool>) -> Self {
+        self.workflows = covered;
+        self
     }
 
     /// Drops `what` together with it.
@@ -102,12 +114,20 @@ pub trait Credentials: Send + Sync + fmt::Debug {
     }
 }
 
-/// A configured repository: where it lives.
+/// A configured repository: where it lives, and what may be pushed there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
     pub repo: RepoName,
     /// `https://…`, `http://…`, `ssh://…`, `file://…` or a path.
     pub url: String,
+    pub pushes: PushPolicy,
+}
+
+impl Remote {
+    /// With the usual bounds for pushes.
+    pub fn new(repo: RepoName, url: impl Into<String>) -> Self {
+        Self { repo, url: url.into(), pushes: PushPolicy::default() }
+    }
 }
 
 #[derive(Clone)]
@@ -150,7 +170,7 @@ struct Inner {
     dir: PathBuf,
     hooks: PathBuf,
     options: MirrorOptions,
-    urls: RwLock<HashMap<RepoName, String>>,
+    remotes: RwLock<HashMap<RepoName, Remote>>,
     mirrors: Mutex<HashMap<RepoName, Arc<Mirror>>>,
     fetches: AtomicU64,
 }
@@ -180,8 +200,8 @@ impl MirrorSet {
             .map_err(|e| {
                 Error::permanent(format!("prepare the mirrors' directory {}", dir.display())).caused_by(e)
             })?;
-        let (urls, mirrors, fetches) = (RwLock::default(), Mutex::default(), AtomicU64::new(0));
-        let inner = Inner { dir, hooks, options, urls, mirrors, fetches };
+        let (known, mirrors, fetches) = (RwLock::default(), Mutex::default(), AtomicU64::new(0));
+        let inner = Inner { dir, hooks, options, remotes: known, mirrors, fetches };
         let set = Self(Arc::new(inner));
         set.set_remotes(remotes);
         Ok(set)
@@ -190,8 +210,8 @@ impl MirrorSet {
     /// Replaces the configured repositories. Running operations go on with the address they began with; the
     /// mirror of a repository that is no longer configured stays on disk.
     pub fn set_remotes(&self, remotes: Vec<Remote>) {
-        let urls = remotes.into_iter().map(|r| (r.repo, r.url)).collect();
-        *self.0.urls.write().unwrap_or_else(PoisonError::into_inner) = urls;
+        let remotes = remotes.into_iter().map(|r| (r.repo.clone(), r)).collect();
+        *self.0.remotes.write().unwrap_or_else(PoisonError::into_inner) = remotes;
     }
 
     /// The repositories that have a mirror on disk and are not configured.
@@ -212,8 +232,8 @@ impl MirrorSet {
         let removed = tokio::task::spawn_blocking(move || {
             let aside = {
                 // Held until it has lost its place: nobody configures it meanwhile.
-                let urls = set.0.urls.read().unwrap_or_else(PoisonError::into_inner);
-                if urls.contains_key(&repo) {
+                let remotes = set.0.remotes.read().unwrap_or_else(PoisonError::into_inner);
+                if remotes.contains_key(&repo) {
                     return Err(Error::conflict(format!("{doing}: it is configured")));
                 }
                 set.0.mirrors.lock().unwrap_or_else(PoisonError::into_inner).remove(&repo);
@@ -291,16 +311,20 @@ impl MirrorSet {
     }
 
     /// `git receive-pack` with the hook that pushes on to upstream before the mirror's own reference moves, and the
-    /// authority that it does so with. Where upstream does not believe it, the hook gets another one, once.
+    /// authority that it does so with. Where upstream does not believe it, the hook gets another one, once. What is
+    /// pushed is looked at when the hook asks.
     pub(crate) async fn receive_pack(
         &self,
         repo: &RepoName,
         session: SessionId,
+        new: CommitId,
     ) -> Result<(Git, Option<PushAuthority>)> {
-        let url = self.url(repo)?;
+        let remote = self.remote(repo)?;
         let authority = self.authority(repo, Direction::Push, Some(session)).await?;
         let path = self.path(repo);
-        let git = with_upstream(self.serving(&path), &url, header(authority.as_ref()))
+        let workflows = authority.as_ref().and_then(|a| a.workflows);
+        let look = Look { mirror: path.clone(), new, policy: remote.pushes, workflows };
+        let git = with_upstream(self.serving(&path), &remote.url, header(authority.as_ref()))
             .config("core.hooksPath", self.0.hooks.to_string_lossy())
             .config("receive.maxInputSize", self.0.options.max_push.to_string())
             .config("receive.denyDeletes", "true")
@@ -310,6 +334,7 @@ impl MirrorSet {
             .config("push.gpgSign", "false")
             .args(["receive-pack", "--stateless-rpc"])
             .arg(path);
+        let git = look_when_asked(git, look)?;
         let Some(first) = authority else { return Ok((git, None)) };
         let (set, of) = (self.clone(), repo.clone());
         let renew = async move {
@@ -350,8 +375,13 @@ impl MirrorSet {
     }
 
     fn url(&self, repo: &RepoName) -> Result<String> {
-        let urls = self.0.urls.read().unwrap_or_else(PoisonError::into_inner);
-        urls.get(repo)
+        self.remote(repo).map(|remote| remote.url)
+    }
+
+    fn remote(&self, repo: &RepoName) -> Result<Remote> {
+        let remotes = self.0.remotes.read().unwrap_or_else(PoisonError::into_inner);
+        remotes
+            .get(repo)
             .cloned()
             .ok_or_else(|| Error::not_found(format!("repository {repo} is not configured")))
     }
@@ -419,6 +449,18 @@ impl MirrorSet {
         tracing::debug!(%repo, moved, ms = began.elapsed().as_millis() as u64, "mirror refreshed");
         Ok(moved)
     }
+}
+
+/// Gives git's hook somebody to ask. Whoever looks ends with git at the latest: his end of the pipe closes then.
+fn look_when_asked(git: Git, look: Look) -> Result<Git> {
+    let doing = |e: std::io::Error| Error::unavailable("make pipes for git").caused_by(e);
+    let pair = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| doing(e.into()));
+    let ((asked, ask), (answer, answers)) = (pair()?, pair()?);
+    let asked = pipe::Receiver::from_owned_fd(asked).map_err(doing)?;
+    let answers = pipe::Sender::from_owned_fd(answers).map_err(doing)?;
+    let git = git.asking(ask, answer)?;
+    tokio::spawn(look::answer(look, asked, answers));
+    Ok(git)
 }
 
 async fn is_made(dir: &Path) -> bool {

@@ -2,14 +2,20 @@
 //! deadline. Nothing that is started here outlives the value that stands for it.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use command_fds::{CommandFdExt, FdMapping};
 use domain::{Error, Result};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+
+/// Where a hook asks, and where it is answered.
+pub(crate) const ASK: i32 = 3;
+pub(crate) const ANSWER: i32 = 4;
 
 /// How long a process group may take to end after SIGTERM before it gets SIGKILL. Git removes its lock files and
 /// half-written packs on SIGTERM, so it is worth the wait.
@@ -81,6 +87,15 @@ impl Git {
     pub(crate) fn repository(self, dir: &Path) -> Self {
         let path = dir.to_string_lossy().into_owned();
         self.env("GIT_DIR", dir).config("safe.directory", path)
+    }
+
+    /// With these two ends of pipes as descriptors [`ASK`] and [`ANSWER`], for it and whatever it starts.
+    pub(crate) fn asking(mut self, ask: OwnedFd, answer: OwnedFd) -> Result<Self> {
+        let mappings =
+            [(ask, ASK), (answer, ANSWER)].map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
+        let mapped = self.command.fd_mappings(mappings.into());
+        mapped.map_err(|e| Error::permanent("hand pipes to git").caused_by(e))?;
+        Ok(self)
     }
 
     /// With a pipe to its stdin.

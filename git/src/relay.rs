@@ -67,6 +67,11 @@ pub fn text(status: StatusCode, sentence: impl Into<String>) -> Response<RelayBo
     answer(status, "text/plain; charset=utf-8", full(sentence))
 }
 
+/// A whole answer of another type.
+pub fn whole(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Response<RelayBody> {
+    answer(status, content_type, full(bytes))
+}
+
 pub(crate) fn answer(status: StatusCode, content_type: &'static str, body: RelayBody) -> Response<RelayBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;

@@ -87,6 +87,14 @@ struct Minted {
     permissions: HashMap<String, String>,
 }
 
+/// An installation, as far as it matters here.
+#[derive(Debug, Clone, Copy)]
+struct Installed {
+    id: u64,
+    /// Whether it has the permission `workflows: write`.
+    workflows: bool,
+}
+
 /// A token of an installation, for one repository. Zeroed when its last clone goes.
 #[derive(Clone)]
 pub struct InstallationToken {
@@ -160,7 +168,7 @@ pub struct App(Arc<Inner>);
 struct Inner {
     wire: Wire,
     key: AppKey,
-    installations: Mutex<HashMap<RepoName, u64>>,
+    installations: Mutex<HashMap<RepoName, Installed>>,
     /// Shared tokens; the inner lock is held while one is minted, so that many who want one mint one.
     tokens: Mutex<HashMap<(RepoName, Access), Slot>>,
 }
@@ -294,7 +302,17 @@ impl App {
     }
 
     fn known_installation(&self, repo: &RepoName) -> Option<u64> {
+        self.installed(repo).map(|installed| installed.id)
+    }
+
+    fn installed(&self, repo: &RepoName) -> Option<Installed> {
         self.0.installations.lock().unwrap_or_else(PoisonError::into_inner).get(repo).copied()
+    }
+
+    /// Whether the App's installation on a repository lets its users change workflow files, as it was last seen; nobody
+    /// is asked.
+    pub fn lets_change_workflows(&self, repo: &RepoName) -> Option<bool> {
+        self.installed(repo).map(|installed| installed.workflows)
     }
 
     async fn find_installation(&self, repo: &RepoName) -> Result<u64> {
@@ -302,8 +320,11 @@ impl App {
         let found: Result<InstallationRef> = self
             .as_app(&format!("look for the App's installation on {repo}"), Method::GET, &path, NOTHING)
             .await;
-        let id = match found {
-            Ok(found) => found.id,
+        let installed = match found {
+            Ok(found) => {
+                let workflows = found.permissions.get("workflows").is_some_and(|how| how == "write");
+                Installed { id: found.id, workflows }
+            }
             Err(e) if e.kind() == domain::ErrorKind::NotFound => {
                 let words = format!(
                     "the App is not installed on {repo}: install it there, or give it access to this repository"
@@ -312,8 +333,8 @@ impl App {
             }
             Err(e) => return Err(e),
         };
-        self.0.installations.lock().unwrap_or_else(PoisonError::into_inner).insert(repo.clone(), id);
-        Ok(id)
+        self.0.installations.lock().unwrap_or_else(PoisonError::into_inner).insert(repo.clone(), installed);
+        Ok(installed.id)
     }
 
     async fn mint_at(

@@ -8,6 +8,8 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct InstallationRef {
     pub id: u64,
+    #[serde(default)]
+    pub permissions: std::collections::HashMap<String, String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -41,6 +43,8 @@ pub(crate) struct PullBody {
     pub merged_at: Option<Timestamp>,
     #[serde(default)]
     pub title: String,
+    #[serde(default)]
+    pub body: Option<String>,
     #[serde(default)]
     pub user: Option<Login>,
     pub head: Side,
@@ -86,6 +90,7 @@ impl PullBody {
             state: self.state(),
             draft: self.draft,
             title: self.title.clone(),
+            body: self.body.clone(),
             // An account that was deleted has no name any more.
             author: self.user.as_ref().map_or("ghost", |u| &u.login).to_owned(),
             head: branch(&self.head)?,

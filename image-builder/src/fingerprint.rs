@@ -32,6 +32,8 @@ pub fn fingerprint(
         rollout: _,
         pool: _,
         session: _,
+        pushes: _,
+        pulls: _,
         resources: _,
         network: _,
     } = spec;

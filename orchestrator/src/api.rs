@@ -91,6 +91,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::read, sessions::end))
         .routes(routes!(sessions::sync_state, sessions::sync_again))
+        .routes(routes!(sessions::prompt))
         .routes(routes!(sessions::pause))
         .routes(routes!(sessions::resume))
         .routes(routes!(sessions::extend))
@@ -220,7 +221,9 @@ where
 }
 
 /// Work that must end even when the client hangs up.
-async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+pub(crate) async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
     match tokio::spawn(work).await {
         Ok(done) => done,
         Err(e) => Err(Error::permanent("a bug: the work of a request ended in a panic").caused_by(e)),

@@ -33,7 +33,7 @@ use crate::ledger::StoreLedger;
 use crate::measure::{self, Looks};
 use crate::metrics::{Metrics, OfRepo};
 use crate::pools::{self, Pools};
-use crate::pulls::Pulls;
+use crate::pulls::{self, Pulls};
 use crate::quotas::Quotas;
 use crate::relay::Relay;
 use crate::repos::Repos;
@@ -328,16 +328,20 @@ impl App {
             None => Arc::new(LocalForge::new(port.clone(), ledger, clock.clone(), options.base_url)),
         };
         let pulls = Pulls::new(
-            forge,
-            github.as_ref().map(|g| g.people.clone()),
-            store.clone(),
-            session_logs.clone(),
-            clock.clone(),
-            metrics.clone(),
+            pulls::Parts {
+                forge,
+                people: github.as_ref().map(|g| g.people.clone()),
+                repos: repos.clone(),
+                mirrors: port.clone(),
+                store: store.clone(),
+                logs: session_logs.clone(),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+            },
             loaded.pull_requests,
         );
-        let gateway = Gateway::new(mirrors.clone(), gateway_options(&sessions));
-        fleet.set_relay(Arc::new(Relay::new(gateway, sessions.clone())));
+        let gateway = Gateway::new(mirrors.clone(), gateway_options(&sessions, &pulls));
+        fleet.set_relay(Arc::new(Relay::new(gateway, sessions.clone(), pulls.clone())));
 
         let listener = links::bind(&shared.join("hotbed.sock"))?;
         tokio::spawn(links::serve(listener, Arc::new(Gatekeeper(fleet.clone())), stop.clone()));
@@ -728,12 +732,15 @@ fn connect_docker(
     DockerBackend::connect(docker)
 }
 
-fn gateway_options(sessions: &Arc<Sessions>) -> GatewayOptions {
-    let sessions = Arc::downgrade(sessions);
+fn gateway_options(sessions: &Arc<Sessions>, pulls: &Arc<Pulls>) -> GatewayOptions {
+    let (sessions, pulls) = (Arc::downgrade(sessions), Arc::downgrade(pulls));
     GatewayOptions {
         on_push: Some(Arc::new(move |push| {
             if let Some(sessions) = sessions.upgrade() {
                 sessions.pushed(&push);
+            }
+            if let Some(pulls) = pulls.upgrade() {
+                tokio::spawn(async move { pulls.pushed(&push).await });
             }
         })),
         ..GatewayOptions::default()
@@ -741,7 +748,10 @@ fn gateway_options(sessions: &Arc<Sessions>) -> GatewayOptions {
 }
 
 fn remotes(specs: &[RepoSpec]) -> Vec<Remote> {
-    specs.iter().map(|s| Remote { repo: s.name.clone(), url: s.url.clone() }).collect()
+    specs
+        .iter()
+        .map(|s| Remote { repo: s.name.clone(), url: s.url.clone(), pushes: s.pushes.clone() })
+        .collect()
 }
 
 /// The API key of this installation, made at the first start, readable by its owner alone.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use domain::ports::{AgentLink, Backend, StartSandbox};
-use domain::wire::{Boot, RELAY_PORT};
+use domain::wire::{Boot, RELAY_PORT, SESSION_DIR};
 use domain::{
     CommitId, Digest, Error, ImageId, ImageRecord, Launch, Purpose, RepoName, RepoSpec, Result, SandboxEvent,
     SandboxId, SandboxRecord, SandboxState, SessionId, SharedClock, WarmupId,
@@ -408,6 +408,7 @@ impl Fleet {
                 workspace: spec.workspace.clone(),
                 gate_open: order.gate_open,
                 relay_port: RELAY_PORT,
+                session_dir: SESSION_DIR.into(),
                 env,
             },
         };
@@ -690,6 +691,13 @@ fn hash_token(token: &str) -> String {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()
 }
 
 pub(crate) fn after(now: Timestamp, by: Duration) -> Timestamp {

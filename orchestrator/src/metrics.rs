@@ -52,7 +52,7 @@ const COMMITS: [f64; 8] = [0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 100.0, 1000.0];
 const BUILD_RESULTS: [BuildState; 4] =
     [BuildState::Succeeded, BuildState::Unchanged, BuildState::Failed, BuildState::Superseded];
 pub const WARMUP_OUTCOMES: [&str; 3] = ["hit", "expired", "withdrawn"];
-pub const PULL_RESULTS: [&str; 4] = ["opened", "found", "refused", "by_hand"];
+pub const PULL_RESULTS: [&str; 6] = ["opened", "found", "refused", "by_hand", "updated", "update_refused"];
 /// What becomes of a pull request after it was opened.
 const PULL_ENDS: [&str; 2] = ["merged", "closed"];
 /// What becomes of a delivery of a webhook.

@@ -1,16 +1,19 @@
 //! Pull requests: a durable outbox. The row is written, then the forge is asked; asked again after a crash or a
-//! time-out it finds what it opened before (F52). What becomes of them then is told by the forge ([`life`]).
+//! time-out it finds what it opened before (F52). What becomes of them then is told by the forge ([`life`]); what they say
+//! follows the branch ([`rewording`]).
 
 mod life;
+mod rewording;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::{DashMap, DashSet};
-use domain::ports::{Forge, NewPullRequest, PullRequestOutcome, UserToken};
+use domain::ports::{CommitLine, Forge, Mirrors, NewPullRequest, PullRequestOutcome, UserToken};
 use domain::{
-    Branch, Error, ErrorKind, PullRequestId, PullRequestRecord, PullRequestState, RepoName, Result, Reviews,
-    SessionId, SessionRecord, SharedClock,
+    Asked, Branch, Error, ErrorKind, PullRequestId, PullRequestRecord, PullRequestState, RepoName, Result,
+    Reviews, SessionId, SessionRecord, SharedClock, TreePath, Words,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -21,34 +24,106 @@ use tracing::{info, warn};
 use crate::github::People;
 use crate::github::people::Held;
 use crate::metrics::Metrics;
+use crate::repos::Repos;
 
 /// One question to the forge.
 const FORGE_DEADLINE: Duration = Duration::from_secs(60);
 
-/// What a client says of a pull request.
-#[derive(Debug, Clone)]
+/// A look at the branch that it is drawn from.
+const LOOK_DEADLINE: Duration = Duration::from_secs(10);
+/// Commits that a pull request is drawn from, at most.
+const DRAWN_FROM: usize = 200;
+/// The longest template that is taken from a repository, in bytes.
+const MAX_TEMPLATE: usize = 64 * 1024;
+/// Where GitHub looks for one.
+const TEMPLATES: [&str; 6] = [
+    ".github/pull_request_template.md",
+    ".github/PULL_REQUEST_TEMPLATE.md",
+    "pull_request_template.md",
+    "PULL_REQUEST_TEMPLATE.md",
+    "docs/pull_request_template.md",
+    "docs/PULL_REQUEST_TEMPLATE.md",
+];
+
+/// What a client says of a pull request. What it leaves out is drawn from the branch.
+#[derive(Debug, Clone, Default)]
 pub struct PullOrder {
-    pub title: String,
-    pub body: String,
+    pub title: Option<String>,
+    pub body: Option<String>,
     pub base: Option<Branch>,
     pub draft: bool,
 }
 
+/// What one pull request is about: there is one for each.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Subject {
+    repo: RepoName,
+    head: Branch,
+    base: Branch,
+}
+
+impl Subject {
+    fn of(record: &PullRequestRecord) -> Self {
+        Self { repo: record.repo.clone(), head: record.head.clone(), base: record.base.clone() }
+    }
+}
+
+/// What the outbox stands on.
+pub struct Parts {
+    pub forge: Arc<dyn Forge>,
+    /// Whose authority the forge wants; `None` for one that wants none.
+    pub people: Option<Arc<People>>,
+    pub repos: Arc<Repos>,
+    pub mirrors: Arc<dyn Mirrors>,
+    pub store: Store,
+    pub logs: SessionLogs,
+    pub clock: SharedClock,
+    pub metrics: Arc<Metrics>,
+}
+
 pub struct Pulls {
     forge: Arc<dyn Forge>,
-    /// Whose authority the forge wants; `None` for one that wants none.
     people: Option<Arc<People>>,
+    repos: Arc<Repos>,
+    mirrors: Arc<dyn Mirrors>,
     store: Store,
     logs: SessionLogs,
     clock: SharedClock,
     metrics: Arc<Metrics>,
     pending: DashMap<PullRequestId, PullRequestRecord>,
-    /// What the forge is being asked for now: one question at a time about one head and base.
-    asking: DashSet<(RepoName, Branch, Branch)>,
+    /// Those that are to say something else, and since when.
+    rewordings: DashMap<PullRequestId, Timestamp>,
+    /// The newest pull request of each subject, while it is wished for or open.
+    by_subject: DashMap<Subject, PullRequestId>,
+    /// What the forge is being asked about now: one question at a time about one subject.
+    asking: Arc<DashSet<Subject>>,
     /// Told whenever one of them has been answered.
-    answered: Notify,
+    answered: Arc<Notify>,
     /// Those whose life goes on at the forge.
     open: life::Open,
+}
+
+/// What a branch has to say.
+#[derive(Debug, Default)]
+struct Drawn {
+    /// What it has and its base has not, newest first.
+    commits: Vec<CommitLine>,
+    /// The repository's own template, where it is wanted.
+    template: Option<String>,
+}
+
+/// The right to ask about a subject. Given back when dropped.
+struct Turn {
+    subject: Subject,
+    asking: Arc<DashSet<Subject>>,
+    answered: Arc<Notify>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.asking.remove(&self.subject);
+        self.answered.notify_waiters();
+    }
 }
 
 impl std::fmt::Debug for Pulls {
@@ -58,15 +133,10 @@ impl std::fmt::Debug for Pulls {
 }
 
 impl Pulls {
-    pub fn new(
-        forge: Arc<dyn Forge>,
-        people: Option<Arc<People>>,
-        store: Store,
-        logs: SessionLogs,
-        clock: SharedClock,
-        metrics: Arc<Metrics>,
-        loaded: Vec<PullRequestRecord>,
-    ) -> Arc<Self> {
+    pub fn new(parts: Parts, loaded: Vec<PullRequestRecord>) -> Arc<Self> {
+        let Parts { forge, people, repos, mirrors, store, logs, clock, metrics } = parts;
+        let rewordings = loaded.iter().filter_map(|r| Some((r.id, r.rewording.as_ref()?.since))).collect();
+        let by_subject = loaded.iter().map(|r| (Subject::of(r), r.id)).collect();
         let (pending, open): (Vec<_>, Vec<_>) =
             loaded.into_iter().partition(|r| r.state == PullRequestState::Pending);
         let pending = pending.into_iter().map(|r| (r.id, r)).collect();
@@ -74,26 +144,55 @@ impl Pulls {
             open: life::Open::new(&open),
             forge,
             people,
+            repos,
+            mirrors,
             store,
             logs,
             clock,
             metrics,
             pending,
-            asking: DashSet::new(),
-            answered: Notify::new(),
+            rewordings,
+            by_subject,
+            asking: Arc::default(),
+            answered: Arc::default(),
         })
     }
 
-    /// Writes the wish down and asks the forge. A forge that can't be reached leaves it `pending`, to be asked again.
+    /// Writes the wish down and asks the forge. A forge that can't be reached leaves it `pending`, to be asked again. Where
+    /// there is one of the session's branch already, it is that one, and says what is asked for now.
+    ///
+    /// # Errors
+    /// `Invalid` for a title that is none, `Timeout` while the forge keeps another question about it waiting.
     pub async fn open(
         &self,
         session: &SessionRecord,
         order: PullOrder,
         key: Option<&crate::idempotency::Guard>,
     ) -> Result<PullRequestRecord> {
-        if order.title.trim().is_empty() || order.title.len() > 256 {
+        if let Some(title) = &order.title
+            && (title.trim().is_empty() || title.chars().count() > 256)
+        {
             return Err(Error::invalid("`title` is empty or longer than 256 characters"));
         }
+        let base = order.base.unwrap_or_else(|| session.base.clone());
+        let subject = Subject { repo: session.repo.clone(), head: session.branch.clone(), base };
+        let _turn = self.turn(&subject).await?;
+        let asked = Asked { title: order.title, body: order.body };
+        match self.under_way(&subject).await? {
+            Some(there) => self.ask_for_more(session, there, asked, key).await,
+            None => self.open_new(session, subject, asked, order.draft, key).await,
+        }
+    }
+
+    async fn open_new(
+        &self,
+        session: &SessionRecord,
+        subject: Subject,
+        asked: Asked,
+        draft: bool,
+        key: Option<&crate::idempotency::Guard>,
+    ) -> Result<PullRequestRecord> {
+        let words = self.words(session, &subject.base, &asked).await;
         let record = PullRequestRecord {
             id: PullRequestId::new(),
             session: session.id,
@@ -103,10 +202,10 @@ impl Pulls {
             url: None,
             head: session.branch.clone(),
             head_commit: None,
-            base: order.base.unwrap_or_else(|| session.base.clone()),
-            title: order.title,
-            body: order.body,
-            draft: order.draft,
+            base: subject.base.clone(),
+            title: words.title,
+            body: words.body,
+            draft,
             author: session.user.login.clone(),
             created_at: self.clock.now(),
             error: None,
@@ -115,37 +214,123 @@ impl Pulls {
             life: None,
             reviews: Reviews::default(),
             revisions: 0,
+            asked,
+            said: None,
+            rewording: None,
         };
-        let mut tx = Tx::new().pull_request(&record).durable();
-        if let Some(key) = key {
-            tx = tx.idempotency(&key.row(&record.id.to_string()));
-        }
-        self.store.commit(tx).await?;
+        self.store.commit(keyed(Tx::new().pull_request(&record).durable(), key, record.id)).await?;
+        self.by_subject.insert(subject, record.id);
         self.pending.insert(record.id, record.clone());
-        self.ask(record, false).await
+        self.ask_alone(record, false).await
+    }
+
+    /// It is asked for again: what is said this time counts.
+    async fn ask_for_more(
+        &self,
+        session: &SessionRecord,
+        there: PullRequestRecord,
+        asked: Asked,
+        key: Option<&crate::idempotency::Guard>,
+    ) -> Result<PullRequestRecord> {
+        let asked = Asked {
+            title: asked.title.or_else(|| there.asked.title.clone()),
+            body: asked.body.or_else(|| there.asked.body.clone()),
+        };
+        let words = self.words(session, &there.base, &asked).await;
+        let mut record = there;
+        if record.asked != asked || key.is_some() {
+            record.asked = asked.clone();
+            self.store.commit(keyed(Tx::new().durable(), key, record.id)).await?;
+            record = if record.state == PullRequestState::Pending {
+                record
+            } else {
+                self.amend(record.id, |r| r.asked = asked.clone()).await?
+            };
+        }
+        let record = self.reword(record, words, true).await?;
+        if record.state == PullRequestState::Pending {
+            self.ask_alone(record, true).await
+        } else {
+            Ok(record)
+        }
+    }
+
+    /// What a pull request of this session would say. A branch that can't be looked at keeps no wish from being written
+    /// down: less is drawn from it then.
+    async fn words(&self, session: &SessionRecord, base: &Branch, asked: &Asked) -> Words {
+        let drawn = self.drawn(session, base, asked).await.unwrap_or_else(|e| {
+            warn!(session = %session.id, error = %e.chain(), "a pull request is worded without its commits");
+            Drawn::default()
+        });
+        self.word(session, base, asked, &drawn)
+    }
+
+    fn word(&self, session: &SessionRecord, base: &Branch, asked: &Asked, drawn: &Drawn) -> Words {
+        let policy = self.repos.spec(&session.repo).map(|spec| spec.pulls.clone()).unwrap_or_default();
+        let template = drawn.template.as_deref();
+        words::words(asked, &policy, &words::Facts { session, base, commits: &drawn.commits, template })
+    }
+
+    async fn drawn(&self, session: &SessionRecord, base: &Branch, asked: &Asked) -> Result<Drawn> {
+        let looked = tokio::time::timeout(LOOK_DEADLINE, self.branch(session, base, asked)).await;
+        looked.unwrap_or_else(|_| Err(Error::timeout("look at a session's branch")))
+    }
+
+    async fn branch(&self, session: &SessionRecord, base: &Branch, asked: &Asked) -> Result<Drawn> {
+        let (repo, head) = (&session.repo, &session.branch);
+        if self.mirrors.tip(repo, head).await?.is_none() {
+            // Pushed by somebody else, past Hotbed.
+            self.mirrors.refresh(repo).await?;
+        }
+        let tips = (self.mirrors.tip(repo, base).await?, self.mirrors.tip(repo, head).await?);
+        let (Some(from), Some(to)) = tips else { return Ok(Drawn::default()) };
+        let template = if asked.body.is_none() { self.template(repo, &from).await } else { None };
+        let commits = self.mirrors.log(repo, &from, &to, DRAWN_FROM).await?;
+        Ok(Drawn { commits, template })
+    }
+
+    /// The repository's own template. One that can't be read is none.
+    async fn template(&self, repo: &RepoName, at: &domain::CommitId) -> Option<String> {
+        for path in TEMPLATES {
+            let path: TreePath = path.parse().ok()?;
+            if let Ok(Some(text)) = self.mirrors.read(repo, at, &path, MAX_TEMPLATE).await {
+                return Some(String::from_utf8_lossy(&text).into_owned());
+            }
+        }
+        None
     }
 
     /// How many wait to be told to the forge, and since when the oldest does.
     pub fn pending(&self) -> (usize, Option<Timestamp>) {
-        (self.pending.len(), self.pending.iter().map(|r| r.created_at).min())
+        let opened = self.pending.iter().map(|r| r.created_at).min();
+        let changed = self.rewordings.iter().map(|r| *r.value()).min();
+        (self.pending.len() + self.rewordings.len(), opened.into_iter().chain(changed).min())
     }
 
     /// Asks again for what waits.
     pub async fn flush(&self) {
-        let waiting: Vec<_> = self.pending.iter().map(|r| r.key().to_owned()).collect();
-        for id in waiting {
-            // It may have been answered since.
-            let Some(record) = self.pending.get(&id).map(|r| r.clone()) else { continue };
-            if let Err(e) = self.ask(record, true).await {
+        let waiting: Vec<_> = self.pending.iter().map(|r| Subject::of(&r)).collect();
+        for subject in waiting {
+            if let Err(e) = self.ask_again(&subject).await {
                 warn!(error = %e.chain(), "could not record a pull request");
             }
         }
+        self.flush_rewordings().await;
     }
 
-    /// Asks the forge. While somebody else asks the same it waits, and then finds what was opened (F52). `again` says
-    /// that an earlier answer may have been lost.
-    async fn ask(&self, record: PullRequestRecord, again: bool) -> Result<PullRequestRecord> {
-        let subject = (record.repo.clone(), record.head.clone(), record.base.clone());
+    async fn ask_again(&self, subject: &Subject) -> Result<()> {
+        let _turn = self.turn(subject).await?;
+        // It may have been answered since.
+        match self.under_way(subject).await? {
+            Some(record) if record.state == PullRequestState::Pending => {
+                self.ask_alone(record, true).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until nobody else asks about this subject: two wishes for one pull request find one (F52).
+    async fn turn(&self, subject: &Subject) -> Result<Turn> {
         let turn = async {
             loop {
                 let answered = self.answered.notified();
@@ -158,19 +343,37 @@ impl Pulls {
                 answered.await;
             }
         };
-        if tokio::time::timeout(FORGE_DEADLINE, turn).await.is_err() {
-            return Ok(record);
-        }
-        // It may have been answered while this waited.
-        let done = match self.pending.get(&record.id).map(|r| r.clone()) {
-            Some(record) => self.ask_alone(record, again).await,
-            None => self.store.pull_request(record.id).await.map(|found| found.unwrap_or(record)),
-        };
-        self.asking.remove(&subject);
-        self.answered.notify_waiters();
-        done
+        let waited = tokio::time::timeout(FORGE_DEADLINE, turn).await;
+        waited.map_err(|_| {
+            Error::timeout(format!(
+                "the forge keeps another question about {} of {} waiting; ask again",
+                subject.head, subject.repo
+            ))
+        })?;
+        let (asking, answered) = (self.asking.clone(), self.answered.clone());
+        Ok(Turn { subject: subject.clone(), asking, answered })
     }
 
+    /// The pull request of a subject that is wished for or open.
+    async fn under_way(&self, subject: &Subject) -> Result<Option<PullRequestRecord>> {
+        let Some(id) = self.by_subject.get(subject).map(|id| *id) else { return Ok(None) };
+        if let Some(pending) = self.pending.get(&id) {
+            return Ok(Some(pending.clone()));
+        }
+        let record = self.store.pull_request(id).await?;
+        let record = record.filter(|r| r.state == PullRequestState::Open);
+        if record.is_none() {
+            self.by_subject.remove_if(subject, |_, known| *known == id);
+        }
+        Ok(record)
+    }
+
+    fn subjects_of(&self, repo: &RepoName, head: &Branch) -> Vec<Subject> {
+        let of = |s: &Subject| s.repo == *repo && s.head == *head;
+        self.by_subject.iter().filter(|e| of(e.key())).map(|e| e.key().clone()).collect()
+    }
+
+    /// Asks the forge; the caller holds the turn. `again` says that an earlier answer may have been lost.
     async fn ask_alone(&self, mut record: PullRequestRecord, again: bool) -> Result<PullRequestRecord> {
         let new = NewPullRequest {
             repo: record.repo.clone(),
@@ -197,6 +400,9 @@ impl Pulls {
                 record.head_commit = Some(opened.head_commit);
                 record.opened_at = Some(opened.opened_at);
                 record.error = None;
+                // One that was there before says what somebody else had it say.
+                record.said =
+                    opened.created.then(|| Words { title: record.title.clone(), body: record.body.clone() });
                 self.metrics.pull_request(if opened.created { "opened" } else { "found" });
                 if opened.created
                     && let Ok(Some(session)) = self.store.session(record.session).await
@@ -257,6 +463,13 @@ impl Pulls {
             "error": record.error,
         });
         crate::sessions::post(&self.logs, record.session, "pull_request", data);
+    }
+}
+
+fn keyed(tx: Tx, key: Option<&crate::idempotency::Guard>, id: PullRequestId) -> Tx {
+    match key {
+        Some(key) => tx.idempotency(&key.row(&id.to_string())),
+        None => tx,
     }
 }
 

@@ -8,6 +8,8 @@ mod create;
 mod drive;
 mod end;
 mod phases;
+mod prompts;
+pub(crate) mod token;
 mod use_of;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,6 +101,8 @@ pub struct Session {
     bound: watch::Sender<Option<Arc<dyn AgentLink>>>,
     /// Moves with every change of the record.
     changed: watch::Sender<u64>,
+    /// Held while the agent is told whose the session is and who prompts: it hears of changes in their order.
+    telling: tokio::sync::Mutex<()>,
     poke: Notify,
     /// Cancelled when the session begins to end.
     leaving: CancellationToken,
@@ -141,6 +145,7 @@ impl Session {
             record: Live::new(record),
             bound: watch::Sender::new(None),
             changed: watch::Sender::new(0),
+            telling: tokio::sync::Mutex::default(),
             poke: Notify::new(),
             leaving,
             last_active: AtomicI64::new(last_active.as_second()),
@@ -355,7 +360,10 @@ impl Sessions {
         let mut by_repo = BTreeMap::<RepoName, BTreeSet<String>>::new();
         for session in self.live.iter().filter(|s| s.last_active.load(Ordering::Relaxed) >= since) {
             let record = session.record();
-            by_repo.entry(record.repo.clone()).or_default().insert(record.user.login.clone());
+            let people = by_repo.entry(record.repo.clone()).or_default();
+            people.insert(record.committer().login.clone());
+            let lately = record.prompters.iter().filter(|p| p.at.as_second() >= since);
+            people.extend(lately.map(|p| p.who.login.clone()));
         }
         by_repo
     }

@@ -163,6 +163,9 @@ mod tests {
             merged_at: (state == PullRequestState::Merged).then(|| at(1100 + number.cast_signed())),
             life: None,
             reviews,
+            asked: Default::default(),
+            said: None,
+            rewording: None,
             revisions: 1,
         };
         SessionPull { record, login: login.into(), began: at(40) }

@@ -18,6 +18,7 @@ fn session(n: u128) -> SessionRecord {
         sandbox: Some(SandboxId::new()),
         image: Some(ImageId::from_u128(n)),
         user: Identity { login: "ada".into(), name: "Ada".into(), email: "ada@example.com".into() },
+        prompters: Vec::new(),
         env: Default::default(),
         base: "main".parse().expect("a branch"),
         branch: "hotbed/x".parse().expect("a branch"),

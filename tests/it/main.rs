@@ -26,7 +26,6 @@ mod restarts;
 mod rollout;
 mod sessions;
 mod sizing;
-mod tls;
 mod warmups;
 mod world;
 

@@ -108,6 +108,8 @@ pub fn spec(name: &str, pool: u32) -> RepoSpec {
             branch_pattern: "hotbed/{session}".into(),
             sync_timeout: Duration::from_secs(30),
         },
+        pushes: Default::default(),
+        pulls: Default::default(),
         resources: Resources { cpu_millis: 1000, memory: 1 << 30, pids: 256 },
         network: Network::None,
     }

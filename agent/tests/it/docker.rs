@@ -84,6 +84,7 @@ async fn first_process_of_an_empty_image_without_any_privilege() {
         workspace: "/workspace".into(),
         gate_open: false,
         relay_port: 7071,
+        session_dir: "/run/hotbed-session".into(),
         env: Default::default(),
     };
     std::fs::write(at("run/self/boot.json"), serde_json::to_vec(&boot).unwrap()).unwrap();

@@ -287,16 +287,18 @@ async fn binding_brings_identity_and_environment() {
             name: "Ada L".into(),
             email: "ada@example.com".into(),
         }),
+        co_authors: Vec::new(),
+        token: Some("hbs_1".into()),
         env: [("SECRET".to_owned(), "s3".to_owned())].into(),
     };
-    let script = "echo $HOTBED_SESSION $HOTBED_REPO $SECRET $GIT_AUTHOR_NAME $GIT_COMMITTER_EMAIL $MORE";
-    assert_eq!(world.client.sh(script).await.stdout.trim(), "");
+    let script = "echo $HOTBED_SESSION $HOTBED_REPO $HOTBED_TOKEN $SECRET $MORE; git var GIT_AUTHOR_IDENT | cut -d'>' -f1";
+    assert_eq!(world.client.sh("echo $HOTBED_SESSION$HOTBED_TOKEN$SECRET").await.stdout, "\n");
     world.client.post_ok("/v1/bind", &bind).await;
     world.client.post_ok("/v1/bind", &bind).await;
     let mut request = sh(script);
     request.env.insert("MORE".into(), "more".into());
     let out = world.client.run(&request).await.stdout;
-    assert_eq!(out.trim(), format!("{session} acme/api s3 Ada L ada@example.com more"));
+    assert_eq!(out.trim(), format!("{session} acme/api hbs_1 s3 more\nAda L <ada@example.com"));
     let other = Bind { session: SessionId::new(), ..bind };
     let (status, error) = world.client.post_err("/v1/bind", &other).await;
     assert_eq!((status, error.kind.as_str()), (409, "conflict"));

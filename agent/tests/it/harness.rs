@@ -117,6 +117,7 @@ impl World {
             workspace: workspace.display().to_string(),
             gate_open: options.gate_open,
             relay_port: free_port(),
+            session_dir: root.join("session").display().to_string(),
             env: options.env,
         };
         let listener = UnixListener::bind(&socket).unwrap();

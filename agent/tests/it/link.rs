@@ -49,6 +49,7 @@ async fn it_dials_until_it_is_welcome() {
         gate_open: false,
         relay_port: free_port(),
         env: Default::default(),
+        session_dir: dir.path().join("session").display().to_string(),
     };
     let file = dir.path().join("boot.json");
     std::fs::write(&file, serde_json::to_vec(&boot).unwrap()).unwrap();

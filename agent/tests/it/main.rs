@@ -9,3 +9,4 @@ mod harness;
 mod link;
 mod numbers;
 mod sync;
+mod who;

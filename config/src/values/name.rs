@@ -53,6 +53,8 @@ checked! {
     Directory, "path", "a path in the sandbox, such as `/opt/app`, or below the workspace, such as `web`", check_directory;
     /// A service of a sandbox.
     ServiceName, "name", "a name of lower-case letters, digits and `-`, at most 63", check_label;
+    /// A text with places to be filled.
+    PullText, "template", "a text; in braces one of `{title}`, `{body}`, `{commits}`, `{session}`, `{user}`, `{people}`, `{branch}`, `{base}`", check_pull_text;
     /// A text to look for in a line.
     Needle, "text", "a text of one line", check_needle;
     /// Paths in a repository.
@@ -158,6 +160,20 @@ fn check_directory(text: &str) -> Result<(), Reason> {
     }
     if text.split('/').any(|part| part == "..") {
         return wrong("write it without `..`");
+    }
+    Ok(())
+}
+
+fn check_pull_text(text: &str) -> Result<(), Reason> {
+    if text.len() > 32 * 1024 {
+        return Err(Reason::new("this text is longer than 32 KiB"));
+    }
+    for open in text.match_indices('{').map(|(at, _)| &text[at + 1..]) {
+        let Some((name, _)) = open.split_once('}') else { continue };
+        let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        if is_name && !domain::PullPolicy::PLACES.contains(&name) {
+            return Err(Reason::new(format!("`{{{}}}` stands for nothing", clip(name))));
+        }
     }
     Ok(())
 }

@@ -136,6 +136,7 @@ impl World {
                 workspace: "/workspace".into(),
                 gate_open: false,
                 relay_port: 7071,
+                session_dir: "/run/hotbed-session".into(),
                 env: BTreeMap::new(),
             },
         }

@@ -12,6 +12,9 @@ use super::second_try;
 /// Pushes what arrived on to upstream, before the mirror's own reference moves: when upstream refuses, the mirror
 /// stays as it is and the sandbox reads upstream's words.
 ///
+/// Before that Hotbed looks at what arrived ([`crate::look`]): it is told where the objects are, over a pipe, and answers
+/// over another. Without an answer nothing is pushed.
+///
 /// The objects lie in quarantine still. `git push` finds them through `GIT_OBJECT_DIRECTORY`, which is
 /// inherited; the mark of the quarantine itself is taken off, because upstream may be a path on this machine,
 /// and its git would refuse to move references then. The lease makes upstream compare and swap. A `+` before the
@@ -22,6 +25,12 @@ use super::second_try;
 /// the header takes the place of the old one; it is on no command line.
 const PRE_RECEIVE: &str = r#"#!/bin/sh
 # Written by Hotbed at each start; changes are lost.
+printf '%s\n' "$GIT_OBJECT_DIRECTORY" >&3 || exit 1
+exec 3>&-
+IFS= read -r verdict <&4 || verdict=
+cat <&4 >&2
+exec 4<&-
+[ "$verdict" = good ] || exit 1
 unset GIT_QUARANTINE_PATH
 pipes=$HOTBED_SECOND_TRY
 unset HOTBED_SECOND_TRY

@@ -4,6 +4,7 @@
 mod fetches;
 mod forge;
 mod latency;
+mod looks;
 mod mirrors;
 mod pushes;
 mod trees;

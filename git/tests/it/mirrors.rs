@@ -213,25 +213,25 @@ async fn failures_have_their_kinds() {
     assert_eq!(e.kind(), ErrorKind::Permanent, "{e:?}");
     assert!(e.chain().contains("authentication refused"), "{e:?}");
     let url = w.host.url(&repo()).replace("http://", "http://x-access-token:wrong-secret@");
-    w.mirrors.set_remotes(vec![Remote { repo: repo(), url }]);
+    w.mirrors.set_remotes(vec![Remote::new(repo(), url)]);
     let e = kind().await;
     assert_eq!(e.kind(), ErrorKind::Permanent, "{e:?}");
     assert!(!e.chain().contains("wrong-secret"), "{e:?}");
     faults.require_token(None);
 
     let url = w.host.url(&"acme/none".parse().unwrap());
-    w.mirrors.set_remotes(vec![Remote { repo: repo(), url }]);
+    w.mirrors.set_remotes(vec![Remote::new(repo(), url)]);
     let e = kind().await;
     assert_eq!(e.kind(), ErrorKind::NotFound, "{e:?}");
 
-    w.mirrors.set_remotes(vec![Remote { repo: repo(), url: "http://127.0.0.1:1/x.git".into() }]);
+    w.mirrors.set_remotes(vec![Remote::new(repo(), "http://127.0.0.1:1/x.git")]);
     assert_eq!(kind().await.kind(), ErrorKind::Unavailable);
-    w.mirrors.set_remotes(vec![Remote { repo: repo(), url: "/no/such/place".into() }]);
+    w.mirrors.set_remotes(vec![Remote::new(repo(), "/no/such/place")]);
     assert_eq!(kind().await.kind(), ErrorKind::NotFound);
     w.mirrors.set_remotes(vec![]);
     assert_eq!(kind().await.kind(), ErrorKind::NotFound);
 
-    w.mirrors.set_remotes(vec![Remote { repo: repo(), url: w.host.url(&repo()) }]);
+    w.mirrors.set_remotes(vec![Remote::new(repo(), w.host.url(&repo()))]);
     w.mirrors.refresh(&repo()).await.unwrap();
 }
 
@@ -240,7 +240,7 @@ async fn failures_have_their_kinds() {
 async fn a_clone_that_breaks_off_is_made_again() {
     let w = World::new().await;
     let dir = w.path("other");
-    let remotes = vec![Remote { repo: repo(), url: w.host.url(&repo()) }];
+    let remotes = vec![Remote::new(repo(), w.host.url(&repo()))];
     let mirrors = MirrorSet::open(&dir, remotes, MirrorOptions::default()).await.unwrap();
     let e = mirrors.tip(&repo(), &branch("main")).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unavailable, "not made is not the same as no such branch");
@@ -254,13 +254,10 @@ async fn a_clone_that_breaks_off_is_made_again() {
         w.upstream.tip(&branch("main")).unwrap()
     );
     drop(mirrors);
-    let again = MirrorSet::open(
-        &dir,
-        vec![Remote { repo: repo(), url: w.host.url(&repo()) }],
-        MirrorOptions::default(),
-    )
-    .await
-    .unwrap();
+    let again =
+        MirrorSet::open(&dir, vec![Remote::new(repo(), w.host.url(&repo()))], MirrorOptions::default())
+            .await
+            .unwrap();
     assert!(again.tip(&repo(), &branch("main")).await.unwrap().is_some(), "a mirror survives a restart");
     assert!(!again.is_fresh(&repo(), Duration::from_secs(3600)));
 }
@@ -271,7 +268,7 @@ async fn an_empty_upstream_is_mirrored() {
     let w = World::new().await;
     let name = "acme/empty".parse().unwrap();
     let empty = w.host.create_repo(&name).unwrap();
-    w.mirrors.set_remotes(vec![Remote { repo: name.clone(), url: w.host.url(&name) }]);
+    w.mirrors.set_remotes(vec![Remote::new(name.clone(), w.host.url(&name))]);
     w.mirrors.refresh(&name).await.unwrap();
     assert_eq!(w.mirrors.tip(&name, &branch("main")).await.unwrap(), None);
     let first = commit(&empty, "main", "a", "1");

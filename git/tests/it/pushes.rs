@@ -206,7 +206,7 @@ async fn upstream_may_be_a_path() {
             .into_iter()
             .enumerate()
     {
-        w.mirrors.set_remotes(vec![git::Remote { repo: repo(), url }]);
+        w.mirrors.set_remotes(vec![git::Remote::new(repo(), url)]);
         let next = commit(&w.upstream, "main", "README", &format!("{n}"));
         assert!(w.mirrors.refresh(&repo()).await.unwrap());
         assert_eq!(w.mirrors.tip(&repo(), &branch("main")).await.unwrap(), Some(next));

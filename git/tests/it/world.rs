@@ -123,7 +123,7 @@ impl World {
         let upstream = host.create_repo(&repo()).unwrap();
         commit(&upstream, "main", "README", "hello\n");
         commit(&upstream, "main", "src/lib", "one\n");
-        let remotes = vec![Remote { repo: repo(), url: host.url(&repo()) }];
+        let remotes = vec![Remote::new(repo(), host.url(&repo()))];
         let mirrors = MirrorSet::open(dir.path().join("mirrors"), remotes, mirror_options).await.unwrap();
         if mirrors.refresh(&repo()).await.is_err() {
             assert!(!host.faults().asked().is_empty());

@@ -55,6 +55,8 @@ pub fn spec() -> RepoSpec {
             branch_pattern: "hotbed/{session}".into(),
             sync_timeout: Duration::from_secs(60),
         },
+        pushes: Default::default(),
+        pulls: Default::default(),
         resources: Resources { cpu_millis: 1000, memory: 1 << 30, pids: 100 },
         network: Network::None,
     }

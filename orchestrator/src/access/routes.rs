@@ -79,6 +79,7 @@ pub const TABLE: &[Route] = {
         route("GET", "/v1/sessions/{id}/events", ReadOnly, Session),
         route("GET", "/v1/sessions/{id}/sync", ReadOnly, Session),
         route("POST", "/v1/sessions/{id}/sync", Client, Session),
+        route("POST", "/v1/sessions/{id}/prompts", Client, Session),
         route("POST", "/v1/sessions/{id}/pause", Client, Session),
         route("POST", "/v1/sessions/{id}/resume", Client, Session),
         route("POST", "/v1/sessions/{id}/extend", Client, Session),

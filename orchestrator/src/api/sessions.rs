@@ -17,8 +17,8 @@ use store::{Page, SessionFilter};
 use utoipa::IntoParams;
 
 use super::types::{
-    CreateSession, Extend, Fork, List, OpenPullRequest, PullRequestView, SessionView, SyncAction, SyncAgain,
-    SyncView, User,
+    CreateSession, Extend, Fork, List, OpenPullRequest, Prompt, PullRequestView, SessionView, SyncAction,
+    SyncAgain, SyncView, User,
 };
 use super::{ApiResult, Caller, Hotbed, Payload, detached, key_of, made, parse, users};
 use crate::app::App;
@@ -317,6 +317,20 @@ pub async fn sync_again(
     let session = app.sessions.require(parse("id", &id)?).await?;
     let stale = body.value.action == SyncAction::AcceptStale;
     let record = detached(async move { app.sessions.resync(&session, stale).await }).await?;
+    Ok(Json((&*record).into()))
+}
+
+/// Say who prompts: from now on he commits, and whoever prompted before him becomes a co-author. Answers when the sandbox
+/// knows it, so that what the message leads to is his.
+#[utoipa::path(post, path = "/v1/sessions/{id}/prompts", tag = "sessions", request_body = Prompt, responses((status = 200, body = SessionView)))]
+pub async fn prompt(
+    State(app): Hotbed,
+    Path(id): Path<String>,
+    body: Payload<Prompt>,
+) -> ApiResult<Json<SessionView>> {
+    let session = app.sessions.require(parse("id", &id)?).await?;
+    let who = identity(&app, &body.value.user)?;
+    let record = detached(async move { app.sessions.prompt(&session, who).await }).await?;
     Ok(Json((&*record).into()))
 }
 

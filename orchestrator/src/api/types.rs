@@ -27,7 +27,7 @@ pub use self::pool::{
 };
 pub use self::result::{OpenPullRequest, PullRequestView, SnapshotView};
 pub use self::session::{
-    CreateSession, Extend, Fork, SessionView, SyncAction, SyncAgain, SyncView, Token, User,
+    CreateSession, Extend, Fork, Prompt, SessionView, SyncAction, SyncAgain, SyncView, Token, User,
 };
 pub use self::stats::{OutcomeView, OutcomesView, PromptingView, Stats};
 pub use self::user::{

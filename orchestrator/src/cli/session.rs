@@ -62,13 +62,30 @@ pub enum SessionCommand {
         #[arg(long)]
         discard: bool,
     },
-    /// Open a pull request from the session's branch.
+    /// Say who prompts: he commits from now on.
+    Prompt {
+        id: String,
+        /// The login of who prompts.
+        #[arg(long)]
+        user: String,
+        /// The name on his commits.
+        #[arg(long)]
+        name: Option<String>,
+        /// The address on his commits.
+        #[arg(long)]
+        email: Option<String>,
+    },
+    /// Open a pull request from the session's branch, or change what the open one says.
     Pr {
         id: String,
+        /// The first commit's subject when not given.
         #[arg(long)]
-        title: String,
-        #[arg(long, default_value = "")]
-        body: String,
+        title: Option<String>,
+        /// The repository's template, or the list of commits, when not given.
+        #[arg(long)]
+        body: Option<String>,
+        #[arg(long)]
+        draft: bool,
     },
 }
 
@@ -125,9 +142,16 @@ pub async fn run(ctx: &Ctx, command: SessionCommand) -> Result<ExitCode> {
                 }
             }
         }
-        SessionCommand::Pr { id, title, body } => {
+        SessionCommand::Prompt { id, user, name, email } => {
+            let who = json!({"user": {"login": user, "name": name, "email": email}});
+            let path = format!("/v1/sessions/{id}/prompts");
+            let session: Value = client.post(&path, &without_nulls(who)).await?;
+            ctx.out.print_json(&session)?;
+        }
+        SessionCommand::Pr { id, title, body, draft } => {
             let path = format!("/v1/sessions/{id}/pull-requests");
-            let pull: Value = client.post(&path, &json!({"title": title, "body": body})).await?;
+            let order = without_nulls(json!({"title": title, "body": body, "draft": draft}));
+            let pull: Value = client.post(&path, &order).await?;
             ctx.out.print_json(&pull)?;
         }
     }
@@ -222,8 +246,7 @@ async fn shell(client: &Client, id: &str) -> Result<ExitCode> {
     let key = format!("Bearer {}", client.key());
     let key = key.parse().map_err(|_| Error::invalid("the API key is not a header value"))?;
     request.headers_mut().insert("authorization", key);
-    let stream = client
-        .dial()
+    let stream = crate::endpoint::connect(&client.address)
         .await
         .map_err(|e| Error::unavailable(format!("reach Hotbed at {}", client.address)).caused_by(e))?;
     let (socket, _) = tokio_tungstenite::client_async(request, stream)

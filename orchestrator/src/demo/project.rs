@@ -164,6 +164,8 @@ fn bare_spec(name: RepoName, url: String, base: Base) -> RepoSpec {
             branch_pattern: "hotbed/{session}".into(),
             sync_timeout: MINUTE,
         },
+        pushes: Default::default(),
+        pulls: Default::default(),
         resources: Resources { cpu_millis: 2000, memory: 2 << 30, pids: 512 },
         network: Network::Bridge,
     }

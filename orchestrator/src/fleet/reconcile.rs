@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use domain::ports::{ObservedPhase, ObservedSandbox, StartSandbox};
-use domain::wire::{Boot, RELAY_PORT};
+use domain::wire::{Boot, RELAY_PORT, SESSION_DIR};
 use domain::{Purpose, RepoSpec, Result, SandboxEvent, SandboxId, SandboxState};
 use store::Tx;
 use tokio::time::Instant;
@@ -214,6 +214,7 @@ impl Fleet {
                 // Whoever holds it opens the gate again, when it binds again.
                 gate_open: false,
                 relay_port: RELAY_PORT,
+                session_dir: SESSION_DIR.into(),
                 env: image_builder::boot_env(spec),
             },
         };

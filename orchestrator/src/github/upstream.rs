@@ -13,6 +13,9 @@ use super::Github;
 use crate::repos::Repos;
 use crate::sessions::Sessions;
 
+/// How GitHub begins the tokens that users get by signing in to the App.
+const OF_APP: &str = "ghu_";
+
 /// [`Credentials`] of the mirrors. It is made before the repos and sessions that it asks, which are made known to it
 /// when they are there.
 #[derive(Clone)]
@@ -38,12 +41,18 @@ impl Upstream {
         let _ = self.0.known.set((repos, Arc::downgrade(sessions)));
     }
 
-    async fn to_push(&self, session: SessionId) -> Result<Authority> {
+    async fn to_push(&self, repo: &RepoName, session: SessionId) -> Result<Authority> {
         let (_, sessions) = self.0.known.get().ok_or_else(starting)?;
         let sessions = sessions.upgrade().ok_or_else(starting)?;
         let user = sessions.require(session).await?.record().user.login.clone();
         let token = self.0.github.people.to_push(session, &user).await?;
-        Ok(Authority::new(git_header(token.expose()).as_str()))
+        // What a user's token of the App reaches is bounded by the App; of a personal one only GitHub knows.
+        let workflows = if token.expose().starts_with(OF_APP) {
+            self.0.github.app.lets_change_workflows(repo)
+        } else {
+            None
+        };
+        Ok(Authority::new(git_header(token.expose()).as_str()).for_workflows(workflows))
     }
 }
 
@@ -65,7 +74,7 @@ impl Credentials for Upstream {
                 let header = lease.token().await?.git_header();
                 Ok(Some(Authority::new(header.as_str()).holding(lease)))
             }
-            (Direction::Push, Some(session)) => self.to_push(session).await.map(Some),
+            (Direction::Push, Some(session)) => self.to_push(repo, session).await.map(Some),
             (Direction::Push, None) => Err(Error::denied("nobody pushes without a session")),
         }
     }

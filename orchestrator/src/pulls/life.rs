@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use domain::{ErrorKind, How, News, PullRequestRecord, PullRequestState, RepoName, Result, Review};
+use domain::{
+    Error, ErrorKind, How, News, PullRequestId, PullRequestRecord, PullRequestState, RepoName, Result, Review,
+};
 use store::{Page, Tx};
 use tokio::sync::Mutex as Turns;
 use tokio::time::Instant;
@@ -80,6 +82,21 @@ impl Pulls {
     /// A reviewer has spoken.
     pub async fn reviewed(&self, repo: &RepoName, number: u64, review: &Review) -> Result<()> {
         self.change(repo, number, |record| record.reviews.absorb(review)).await
+    }
+
+    /// Changes one row, in turn with what the forge tells.
+    pub(super) async fn amend(
+        &self,
+        id: PullRequestId,
+        change: impl FnOnce(&mut PullRequestRecord),
+    ) -> Result<PullRequestRecord> {
+        let _turn = self.open.turn.lock().await;
+        let record = self.store.pull_request(id).await?;
+        let mut record = record.ok_or_else(|| Error::not_found(format!("pull request {id}")))?;
+        change(&mut record);
+        self.store.commit(Tx::new().pull_request(&record).durable()).await?;
+        self.tell(&record);
+        Ok(record)
     }
 
     async fn change(

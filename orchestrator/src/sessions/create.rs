@@ -144,6 +144,7 @@ impl Sessions {
             sandbox: None,
             image: None,
             user: new.user.clone(),
+            prompters: Vec::new(),
             env: new.env.clone(),
             base,
             branch,

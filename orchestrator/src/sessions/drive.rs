@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use domain::ports::AgentLink;
-use domain::wire::{Bind, SyncMode, SyncRequest};
+use domain::wire::{SyncMode, SyncRequest};
 use domain::{
     Branch, CommitId, EndReason, Error, ErrorKind, Purpose, Result, SessionEvent, SessionRecord,
     SessionState, SyncPhase,
@@ -96,14 +96,9 @@ impl Sessions {
         if already {
             return Ok(link);
         }
+        let turn = session.telling.lock().await;
         let record = session.record();
-        link.bind(&Bind {
-            session: session.id,
-            repo: session.repo.to_string(),
-            identity: Some(record.user.clone()),
-            env: record.env.clone(),
-        })
-        .await?;
+        link.bind(&self.bind_of(&record)).await?;
         if record.sync.phase.gate_is_open() {
             // A new incarnation of the agent: its gate is shut, and this tree was synced before.
             link.set_gate(true).await?;
@@ -132,6 +127,7 @@ impl Sessions {
             }
         }
         session.bound.send_replace(Some(link.clone()));
+        drop(turn);
         Ok(link)
     }
 

@@ -80,7 +80,7 @@ impl Sessions {
         }
     }
 
-    fn usable(&self, session: &Session) -> Result<()> {
+    pub(super) fn usable(&self, session: &Session) -> Result<()> {
         match session.lock().state {
             SessionState::Waiting | SessionState::Active => Ok(()),
             SessionState::Paused => {

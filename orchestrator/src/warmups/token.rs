@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::fleet::hex;
+use crate::fleet::{hex, unhex};
 
 const PREFIX: &str = "hbw_";
 /// Keeps this signature apart from any other that is made with the same secret.
@@ -75,13 +75,6 @@ fn mac(secret: &[u8; 32], body: &[u8]) -> Hmac<Sha256> {
     mac.update(PURPOSE);
     mac.update(body);
     mac
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()
 }
 
 #[cfg(test)]

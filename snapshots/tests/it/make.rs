@@ -33,6 +33,7 @@ pub fn session(n: u128, state: SessionState) -> SessionRecord {
         sync: SyncState::pending(),
         prepared: false,
         token_handed: false,
+        prompters: Vec::new(),
         env: std::collections::BTreeMap::new(),
         snapshot: None,
         parent: None,

@@ -66,6 +66,7 @@ pub fn session(n: u128, state: SessionState) -> SessionRecord {
             name: "Ü\n\0".into(),
             email: "u@example.com".into(),
         },
+        prompters: Vec::new(),
         env: [("KEY".to_owned(), format!("value {n}"))].into(),
         base: "main".parse().expect("a branch"),
         branch: format!("hotbed/{n}").parse().expect("a branch"),
@@ -226,6 +227,9 @@ pub fn pull_request(n: u128, state: PullRequestState) -> PullRequestRecord {
         life: None,
         reviews: Default::default(),
         revisions: 0,
+        asked: Default::default(),
+        said: None,
+        rewording: None,
     }
 }
 

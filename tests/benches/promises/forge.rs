@@ -124,7 +124,8 @@ pub async fn pull_requests(report: &mut Report) -> Result<()> {
         let plain = bare_client(&hub, &repo, &token, &format!("bare/{n}")).await?;
         let session = record(&repo, &main, &format!("ours/{n}").parse().map_err(wrong)?, user);
         github.people.hand(session.id, UserToken::new(token).of(&login));
-        let order = PullOrder { title: "Do it".into(), body: String::new(), base: None, draft: false };
+        let order =
+            PullOrder { title: Some("Do it".into()), body: Some(String::new()), ..PullOrder::default() };
         let begun = Instant::now();
         let opened = app.pulls.open(&session, order, None).await?;
         let whole = begun.elapsed();
@@ -188,6 +189,7 @@ fn record(repo: &RepoName, base: &Branch, branch: &Branch, user: Identity) -> Se
         sandbox: None,
         image: None,
         user,
+        prompters: Vec::new(),
         env: Default::default(),
         base: base.clone(),
         branch: branch.clone(),

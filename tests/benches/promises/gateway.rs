@@ -38,7 +38,7 @@ pub async fn gateway(report: &mut Report) -> Result<()> {
     run(&seed, &["push", "-q", &upstream, "HEAD:refs/heads/main"]).await?;
 
     // Straight to the bare repository, so that no other server of this process holds the push.
-    let remotes = vec![Remote { repo: repo.clone(), url: upstream }];
+    let remotes = vec![Remote::new(repo.clone(), upstream)];
     let mirrors = MirrorSet::open(dir.path().join("mirrors"), remotes, MirrorOptions::default()).await?;
     mirrors.refresh(&repo).await?;
     let access = Access::Push { session: SessionId::new(), branch };

@@ -88,6 +88,8 @@ pub fn spec(name: &str, url: String) -> Result<RepoSpec> {
             branch_pattern: "hotbed/{session}".into(),
             sync_timeout: Duration::from_secs(120),
         },
+        pushes: Default::default(),
+        pulls: Default::default(),
         resources: Resources { cpu_millis: 2000, memory: 512 << 20, pids: 256 },
         network: Network::None,
     })

@@ -85,15 +85,35 @@ fn the_human_commits_and_opens_and_no_token_is_in_the_sandbox() {
         assert!(refused.contains("remote rejected") && refused.contains("own branch"), "{refused}");
         nothing_of(&hub.secrets(), &world, &api, id).await;
 
-        let path = format!("/v1/sessions/{id}/pull-requests");
+        // From inside, with what the session has: no network, no token of the user's.
         for title in ["Add mine", "Add mine again"] {
-            let pull: PullRequestView =
-                api.client.post(&path, &json!({"title": title})).await.expect("a pull request");
-            assert_eq!((pull.state.as_str(), pull.number), ("open", Some(1)), "{pull:?}");
+            let said = api.must(id, &format!("hotbed-agent pr create --title '{title}'")).await;
+            assert!(said.starts_with("open\thttp") && said.trim().ends_with("/pull/1"), "{said}");
         }
+        let stolen = api.exec(id, "HOTBED_TOKEN=hbs_00 hotbed-agent pr list").await;
+        assert!(stolen.stderr.unwrap_or_default().contains("HOTBED_TOKEN"));
         let there = hub.pulls(&repo);
         assert_eq!(there.len(), 1, "exactly one");
-        assert_eq!((&there[0]["user"]["login"], &there[0]["title"]), (&json!("ada"), &json!("Add mine")));
+        let says = (&there[0]["user"]["login"], &there[0]["title"]);
+        assert_eq!(says, (&json!("ada"), &json!("Add mine again")));
+
+        // Somebody else takes over: he commits, she is named, and it is pushed and told with her authority.
+        let cy = json!({"user": {"login": "cy", "name": "Cy"}});
+        let view: Value =
+            api.client.post(&format!("/v1/sessions/{id}/prompts"), &cy).await.expect("a prompt");
+        assert_eq!((&view["committer"], &view["co_authors"]), (&json!("cy"), &json!(["ada"])));
+        let commit = "echo his > his.txt && git add -A && git commit -q -m 'Add his' && git log -1 --format='%an|%cn|%(trailers)'";
+        let who = api.must(id, commit).await;
+        assert!(who.starts_with("Cy|Cy|Co-authored-by: ada") && who.contains(address), "{who}");
+        api.must(id, "git push -q origin HEAD").await;
+        until("the pull request says what is on the branch", async || {
+            let there = hub.pulls(&repo);
+            let body = there[0]["body"].as_str().unwrap_or_default();
+            if body == "- Add mine\n- Add his" { Ok(()) } else { Err(format!("{there:?}")) }
+        })
+        .await;
+        nothing_of(&hub.secrets(), &world, &api, id).await;
+        let path = format!("/v1/sessions/{id}/pull-requests");
         let bea = hub.personal_token("bea");
         let say = async |method: &str, path: &str, body: Value| {
             crate::github::by_hand(&hub, method, &format!("/repos/{REPO}/pulls/1{path}"), &bea, body).await

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::github::{Fault, Mischief};
 
 use super::{Tree, at_github, open, pulls_of, session, setup, sign_in};
-use crate::world::World;
+use crate::world::{World, id};
 
 async fn pushed(w: &World) -> (Value, Tree) {
     sign_in(w, "ada").await;
@@ -26,9 +26,11 @@ fn f52_from_commit_to_merge() {
         let first = open(w, &view, "Do it").await;
         let again = open(w, &view, "Do it again").await;
         assert_eq!((&first["number"], &again["number"]), (&json!(1), &json!(1)), "{first} {again}");
+        assert_eq!(first["id"], again["id"], "one row");
         let there = w.hub().pulls(&w.specs[0].name);
         assert_eq!(there.len(), 1);
-        assert_eq!((&there[0]["user"]["login"], &there[0]["title"]), (&json!("ada"), &json!("Do it")));
+        let says = (&there[0]["user"]["login"], &there[0]["title"]);
+        assert_eq!(says, (&json!("ada"), &json!("Do it again")), "what is asked for last counts");
         w.clock.advance(Duration::from_secs(60));
         tree.commit("Mend it").await;
         tree.push().await.fine();
@@ -96,6 +98,46 @@ fn what_was_missed_is_made_up_for() {
     });
 }
 
+/// What is drawn from the branch follows it, in the repository's own form; what somebody writes at GitHub stays.
+#[test]
+fn what_it_says_follows_the_branch() {
+    World::with(setup(1).manual_clock(), async |w| {
+        let (view, tree) = pushed(w).await;
+        let path = format!("/v1/sessions/{}/pull-requests", id(&view));
+        let opened = w.post(&path, &json!({})).await.expect(201).json();
+        assert_eq!((&opened["title"], &opened["state"]), (&json!("Work"), &json!("open")), "{opened}");
+        let says = async |what: &str, title: &str, body: &str| {
+            let (title, body) = (json!(title), json!(body));
+            w.wait(what, async || {
+                let there = &w.hub().pulls(&w.specs[0].name)[0];
+                (there["title"] == title && there["body"] == body).then_some(())
+            })
+            .await;
+        };
+        says("one commit says it all", "Work", "").await;
+        tree.commit("More work").await;
+        tree.push().await.fine();
+        says("both commits are listed", "Work", "- Work\n- More work").await;
+        let mine = json!({"title": "Mine"});
+        assert_eq!(at_github(w, "ada", "PATCH", "/pulls/1", mine).await.0, 200);
+        tree.commit("Even more").await;
+        tree.push().await.fine();
+        says("the title is the user's", "Mine", "- Work\n- More work\n- Even more").await;
+        w.post(&path, &json!({"title": "Asked for", "body": "So be it"})).await.expect(201);
+        says("what is asked for counts", "Asked for", "So be it").await;
+        tree.commit("The last").await;
+        tree.push().await.fine();
+        w.wait("the push is known", async || {
+            let head = pulls_of(w, &view).await[0]["revisions"].as_u64()?;
+            (head >= 3).then_some(())
+        })
+        .await;
+        says("what was asked for stays", "Asked for", "So be it").await;
+        let updates = w.metric("hotbed_pull_requests_total");
+        assert!(updates.iter().any(|(labels, n)| labels.contains("updated") && *n >= 3.0), "{updates:?}");
+    });
+}
+
 /// F52: the answer is lost and the pull request is there; GitHub is away; limits. Whatever it was, there is one in the
 /// end, and until then the row waits.
 #[test]
@@ -113,11 +155,9 @@ fn f52_answers_that_are_lost() {
             tree.push().await.fine();
             (view, tree)
         };
-        w.hub().fault(Fault::once("POST", "/pulls", Mischief::DoneThenSilence));
-        let opened = open(w, &view, "Do it").await;
-        assert_eq!(opened["state"], "open", "{opened}");
         w.hub().fault(Fault::many(1, "GET", "/pulls", Mischief::Answer(502, vec![], String::new())));
-        let waits = open(w, &view, "Once more").await;
+        w.hub().fault(Fault::once("POST", "/pulls", Mischief::DoneThenSilence));
+        let waits = open(w, &view, "Do it").await;
         assert_eq!(waits["state"], "pending", "{waits}");
         let all = w
             .wait("it was asked again", async || {
@@ -125,7 +165,18 @@ fn f52_answers_that_are_lost() {
                 all.iter().all(|p| p["state"] == "open").then_some(all)
             })
             .await;
-        assert!(all.iter().all(|p| p["number"] == 1), "{all:?}");
-        assert_eq!(w.hub().pulls(&w.specs[0].name).len(), 1);
+        assert!(all.len() == 1 && all[0]["number"] == 1, "{all:?}");
+        // The same of a change: the row waits, and the forge is told in the end.
+        w.hub().fault(Fault::many(1, "PATCH", "/pulls", Mischief::Answer(502, vec![], String::new())));
+        w.hub().fault(Fault::once("PATCH", "/pulls", Mischief::DoneThenSilence));
+        let changed = open(w, &view, "Once more").await;
+        assert!(changed["state"] == "open" && changed["error"].is_string(), "{changed}");
+        w.wait("it was told again", async || {
+            let all = pulls_of(w, &view).await;
+            (all[0]["title"] == "Once more" && all[0]["error"].is_null()).then_some(())
+        })
+        .await;
+        let there = w.hub().pulls(&w.specs[0].name);
+        assert_eq!((there.len(), &there[0]["title"]), (1, &json!("Once more")));
     });
 }

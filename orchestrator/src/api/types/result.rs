@@ -45,9 +45,10 @@ impl From<&SnapshotRecord> for SnapshotView {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OpenPullRequest {
-    pub title: String,
-    #[serde(default)]
-    pub body: String,
+    /// The first commit's subject when not given.
+    pub title: Option<String>,
+    /// The repo's template when not given.
+    pub body: Option<String>,
     /// The branch to merge into; the session's base when not given.
     pub base: Option<String>,
     #[serde(default)]

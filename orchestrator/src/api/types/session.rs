@@ -88,7 +88,12 @@ pub struct SessionView {
     pub launch: String,
     pub sandbox: Option<String>,
     pub image: Option<String>,
+    /// Whose session it is: with his authority it pushes and opens pull requests.
     pub user: User,
+    /// The login of who commits now: who prompted last.
+    pub committer: String,
+    /// The logins of who else has prompted, named in each commit.
+    pub co_authors: Vec<String>,
     pub base: String,
     pub branch: String,
     pub sync: SyncView,
@@ -134,6 +139,8 @@ impl From<&SessionRecord> for SessionView {
                 name: Some(r.user.name.clone()),
                 email: Some(r.user.email.clone()),
             },
+            committer: r.committer().login.clone(),
+            co_authors: r.co_authors().into_iter().map(|who| who.login).collect(),
             base: r.base.to_string(),
             branch: r.branch.to_string(),
             sync: r.into(),
@@ -159,6 +166,13 @@ fn end_word(end: EndReason) -> String {
         EndReason::SandboxLost => "sandbox_lost",
     }
     .into()
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prompt {
+    /// Who prompts from now on.
+    pub user: User,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
