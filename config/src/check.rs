@@ -18,7 +18,7 @@ use crate::sections::{
 };
 use crate::settings::{
     AccessSettings, BuildSettings, DockerSettings, ForgeSettings, QuotaSettings, RegistrySettings,
-    RetentionSettings, Settings, WarmupSettings,
+    RetentionSettings, Settings, TlsSettings, WarmupSettings,
 };
 use crate::tree::{Node, Value, merge};
 use crate::values::{ByteSize, Cpus, FilePath, ListenAddress, SecretRef};
@@ -125,6 +125,7 @@ impl<'a> Checker<'a> {
         self.not_acted_on(file, &repos);
         self.general(file, &repos);
         self.at_least("", "access.per_second", file.access.per_second, 1, "without requests there is no API");
+        self.tls(file);
         self.quotas(file);
         self.warmups(file);
         for path in file.ca_certificates.iter().enumerate() {
@@ -259,6 +260,19 @@ impl<'a> Checker<'a> {
                 .value(at_once.to_string())
                 .expected(format!("1 to {MAX_BUILDS}"));
             self.problem("", "builds.at_once", problem);
+        }
+    }
+
+    fn tls(&mut self, file: &File) {
+        // What is in the files is for the server to judge: they may be there later, as those of secrets.
+        if let ListenAddress::Unix(path) = &file.listen
+            && file.tls.is_some()
+        {
+            let problem =
+                Problem::new("`tls` is for an address and port, and the API listens at a unix socket")
+                    .value(path.display().to_string())
+                    .expected("an address and port in `listen`, or no `tls`");
+            self.problem("", "tls", problem);
         }
     }
 
@@ -439,11 +453,12 @@ impl<'a> Checker<'a> {
     fn general(&mut self, file: &File, repos: &[Merged]) {
         if let ListenAddress::Tcp(address) = &file.listen
             && !address.ip().is_loopback()
+            && file.tls.is_none()
         {
             self.warn(
                 "",
                 "listen",
-                "the API key crosses the network in plain text: put a proxy with TLS in front of this address",
+                "API keys cross the network in plain text: set `tls`, or put a proxy with TLS in front of this address",
             );
         }
         if repos.is_empty() && !self.root.is_repaired() {
@@ -476,6 +491,10 @@ impl<'a> Checker<'a> {
         };
         Settings {
             listen: file.listen.clone(),
+            tls: file.tls.as_ref().map(|tls| TlsSettings {
+                certificate: self.resolve(&tls.certificate),
+                key: self.resolve(&tls.key),
+            }),
             state_dir: self.resolve(&file.state_dir),
             docker,
             registry: file.registry.as_ref().map(|r| RegistrySettings {

@@ -38,7 +38,7 @@ pub use recipe_file::{MAX_REPOSITORY_FILE, repository_file};
 pub use recipe_text::{recipe_json, recipe_yaml};
 pub use settings::{
     AccessSettings, BuildSettings, DockerSettings, ForgeSettings, GithubSettings, GithubUsers, QuotaSettings,
-    RegistrySettings, RetentionSettings, Settings, WarmupSettings,
+    RegistrySettings, RetentionSettings, Settings, TlsSettings, WarmupSettings,
 };
 pub use values::{ListenAddress, SecretRef};
 

@@ -82,6 +82,12 @@ pub(crate) fn sections() -> Vec<Section> {
             "retention: { build_log_age: 14d, session_log_age: 30d, removed_repos: 2d }\nrepos: []\n",
         ),
         section(
+            "tls",
+            "tls",
+            keys_of::<sections::TlsSection>(),
+            "tls: { certificate: /etc/hotbed/tls.pem, key: /etc/hotbed/tls.key }\nrepos: []\n",
+        ),
+        section(
             "access",
             "access",
             keys_of::<sections::AccessSection>(),

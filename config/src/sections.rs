@@ -19,7 +19,7 @@ pub(crate) use self::sandbox::{
 };
 pub(crate) use self::server::{
     AccessSection, BackendSection, BudgetSection, BuildsSection, DockerSection, KubernetesSection,
-    QuotasSection, RegistrySection, RetentionSection, WarmupsSection,
+    QuotasSection, RegistrySection, RetentionSection, TlsSection, WarmupsSection,
 };
 use crate::values::{BranchName, FilePath, GitUrl, ListenAddress, Repo, Workspace, parse};
 
@@ -36,9 +36,12 @@ fn written<T: crate::values::Text>(text: &str) -> T {
 #[serde(deny_unknown_fields)]
 #[schemars(title = "hotbed.yaml")]
 pub(crate) struct File {
-    /// Where the API listens: an address and port, or `unix:/path` (owner and group may connect). Every route but health and readiness needs an API key; the connection itself is not encrypted. A change needs a restart.
+    /// Where the API listens: an address and port, or `unix:/path` (owner and group may connect). Every route but health and readiness needs an API key; the connection itself is encrypted with `tls`. A change needs a restart.
     #[serde(default = "default_listen")]
     pub listen: ListenAddress,
+    /// TLS for the API, where it listens on an address and port. Whether there is any, and which files, needs a restart; what is in them is read again when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSection>,
     /// Hotbed's own files: database, session logs, mirrors, sockets. A relative path is below the directory of this file. A change needs a restart.
     #[serde(default = "default_state_dir")]
     pub state_dir: FilePath,

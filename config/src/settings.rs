@@ -14,6 +14,7 @@ use crate::values::ListenAddress;
 pub struct Settings {
     /// Where the API listens.
     pub listen: ListenAddress,
+    pub tls: Option<TlsSettings>,
     /// Hotbed's own files; absolute when the directory of the configuration file is.
     pub state_dir: PathBuf,
     /// The Docker engine: the one backend of this version.
@@ -93,6 +94,13 @@ impl Default for BuildSettings {
     fn default() -> Self {
         Self { at_once: 2 }
     }
+}
+
+/// Where the API's certificate and its key are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TlsSettings {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// Who may use the API, and how often.

@@ -15,6 +15,7 @@ mod stats;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use domain::{Error, Result};
@@ -24,6 +25,7 @@ use crate::api::types::{List, RepoView, SnapshotView};
 use crate::app::{App, Engine, Options};
 use crate::client::Client;
 use crate::endpoint::Endpoint;
+use crate::tls::{Certificate, Trust};
 use crate::warmups::Limits;
 use output::{Out, ago, bytes, short};
 
@@ -40,6 +42,9 @@ struct Cli {
     /// The API key; `api.key` in the state directory when not given.
     #[arg(long, global = true, env = "HOTBED_KEY", hide_env_values = true)]
     key: Option<String>,
+    /// A PEM file with the authorities that are believed over TLS (`https://…`); the machine's own when not given.
+    #[arg(long, global = true, env = "HOTBED_CA")]
+    ca: Option<PathBuf>,
     /// JSON instead of tables.
     #[arg(long, global = true)]
     json: bool,
@@ -130,6 +135,7 @@ struct Ctx {
     config: PathBuf,
     address: Option<String>,
     key: Option<String>,
+    ca: Option<PathBuf>,
     out: Out,
 }
 
@@ -142,7 +148,10 @@ impl Ctx {
         };
         let address = match (&self.address, &settings) {
             (Some(address), _) => address.trim_start_matches("http://").trim_end_matches('/').to_owned(),
-            (None, Some(config)) => config.settings().listen.to_string(),
+            (None, Some(config)) => match &config.settings().tls {
+                Some(_) => format!("https://{}", config.settings().listen),
+                None => config.settings().listen.to_string(),
+            },
             (None, None) => return Err(Error::invalid("`--address` is missing")),
         };
         let key = match (&self.key, &settings) {
@@ -162,7 +171,9 @@ impl Ctx {
             }
             (None, None) => return Err(Error::invalid("`--key` is missing")),
         };
-        Ok(Client::new(address, key))
+        let secure = address.starts_with("https://");
+        let client = Client::new(address, key);
+        Ok(if secure { client.trusting(Trust::new(self.ca.as_deref())?) } else { client })
     }
 }
 
@@ -191,7 +202,13 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {
-    let ctx = Ctx { config: cli.config, address: cli.address, key: cli.key, out: Out { json: cli.json } };
+    let ctx = Ctx {
+        config: cli.config,
+        address: cli.address,
+        key: cli.key,
+        ca: cli.ca,
+        out: Out { json: cli.json },
+    };
     match cli.command {
         Command::Serve => serve(&ctx).await?,
         Command::Demo(args) => return crate::demo::run(args).await,
@@ -200,6 +217,9 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let config = load(&ctx.config)?;
             for warning in config.warnings() {
                 eprintln!("{warning}");
+            }
+            if let Some(tls) = &config.settings().tls {
+                Certificate::open(tls)?;
             }
             println!("{}: good, {} repos", ctx.config.display(), config.repos().len());
         }
@@ -298,9 +318,11 @@ async fn serve(ctx: &Ctx) -> Result<()> {
     }
     let settings = config.settings();
     let address = &settings.listen;
+    let certificate = settings.tls.as_ref().map(Certificate::open).transpose()?;
     let mut options =
         Options::new(&settings.state_dir, config.repos().to_vec(), Engine::Docker(settings.docker.clone()));
     options.base_url = match address {
+        config::ListenAddress::Tcp(address) if certificate.is_some() => format!("https://{address}"),
         config::ListenAddress::Tcp(address) => format!("http://{address}"),
         config::ListenAddress::Unix(_) => "http://localhost".into(),
     };
@@ -313,7 +335,7 @@ async fn serve(ctx: &Ctx) -> Result<()> {
     options.registry = settings.registry.clone();
     options.forge = settings.forge.clone();
     let app = App::start(options).await?;
-    let endpoint = Endpoint::bind(address).await?;
+    let endpoint = Endpoint::bind_with(address, certificate.clone()).await?;
     tracing::info!(%address, repos = config.repos().len(), "Hotbed is up");
     let stop = app.stop.clone();
     tokio::spawn(async move {
@@ -321,7 +343,7 @@ async fn serve(ctx: &Ctx) -> Result<()> {
         tracing::info!("stopping; sandboxes and sessions stay, the next start takes them up");
         stop.cancel();
     });
-    let reloading = tokio::spawn(reload(ctx.config.clone(), config, app.clone()));
+    let reloading = tokio::spawn(reload(ctx.config.clone(), config, app.clone(), certificate));
     app.serve(endpoint).await?;
     reloading.abort();
     app.shutdown().await;
@@ -335,7 +357,12 @@ fn limits(settings: &config::Settings) -> Limits {
 
 /// Puts a changed configuration in force, at SIGHUP or when the file changes. A bad one is refused with its lines and
 /// the old one stays.
-async fn reload(path: PathBuf, mut present: config::Config, app: std::sync::Arc<App>) {
+async fn reload(
+    path: PathBuf,
+    mut present: config::Config,
+    app: Arc<App>,
+    certificate: Option<Arc<Certificate>>,
+) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     let changed_at = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
@@ -345,6 +372,9 @@ async fn reload(path: PathBuf, mut present: config::Config, app: std::sync::Arc<
             _ = hangup.recv() => true,
             () = tokio::time::sleep(std::time::Duration::from_secs(2)) => false,
         };
+        if let Some(certificate) = &certificate {
+            certificate.refresh(asked);
+        }
         let now = changed_at(&path);
         if !asked && now == seen {
             continue;

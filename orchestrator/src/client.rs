@@ -16,12 +16,15 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
 use crate::endpoint;
+use crate::tls::Trust;
 
 /// Where an API is and how to enter.
 pub struct Client {
-    /// `127.0.0.1:7070` or `unix:/path`.
+    /// `127.0.0.1:7070`, `https://127.0.0.1:7070` or `unix:/path`.
     pub address: String,
     key: String,
+    /// Whom it believes, over TLS.
+    trust: Option<Trust>,
     /// A connection that is free: taken for a request, put back when its answer has been read.
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
@@ -42,14 +45,24 @@ struct Problem {
 
 impl Client {
     pub fn new(address: impl Into<String>, key: impl Into<String>) -> Self {
-        Self { address: address.into(), key: key.into(), idle: Mutex::default() }
+        Self { address: address.into(), key: key.into(), trust: None, idle: Mutex::default() }
+    }
+
+    /// Believes these authorities, over TLS.
+    #[must_use]
+    pub fn trusting(mut self, trust: Trust) -> Self {
+        self.trust = Some(trust);
+        self
+    }
+
+    /// A connection of its own, for what is no plain request.
+    pub async fn dial(&self) -> std::io::Result<endpoint::Stream> {
+        endpoint::connect(&self.address, self.trust.as_ref()).await
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
         let unreachable = || format!("reach Hotbed at {} (`hotbed serve` starts it)", self.address);
-        let stream = endpoint::connect(&self.address)
-            .await
-            .map_err(|e| Error::unavailable(unreachable()).caused_by(e))?;
+        let stream = self.dial().await.map_err(|e| Error::unavailable(unreachable()).caused_by(e))?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| Error::unavailable(unreachable()).caused_by(e))?;
@@ -179,7 +192,10 @@ impl Client {
 
     /// What requests call the server: a socket has no name.
     pub fn host(&self) -> &str {
-        if self.address.starts_with("unix:") { "localhost" } else { &self.address }
+        if self.address.starts_with("unix:") {
+            return "localhost";
+        }
+        self.address.strip_prefix("https://").unwrap_or(&self.address)
     }
 
     pub fn key(&self) -> &str {

@@ -1,23 +1,29 @@
-//! Where the API is: an address and port, or a unix socket. Both ends of it; everything else sees a stream.
+//! Where the API is: an address and port, with TLS or without, or a unix socket. Both ends of it; everything else sees a
+//! stream.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::ListenAddress;
 use domain::{Error, Result};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::TlsStream;
 use tokio_util::either::Either;
 use tracing::warn;
 
-/// A connection of either kind.
-pub type Stream = Either<TcpStream, UnixStream>;
+use crate::tls::{Certificate, TlsListener, Trust};
+
+/// A connection of any kind.
+pub type Stream = Either<Either<TcpStream, UnixStream>, Box<TlsStream<TcpStream>>>;
 
 /// What accepts clients.
 #[derive(Debug)]
 pub enum Endpoint {
     Tcp(TcpListener),
     Unix(UnixListener),
+    Tls(TlsListener),
 }
 
 impl From<TcpListener> for Endpoint {
@@ -29,6 +35,21 @@ impl From<TcpListener> for Endpoint {
 impl Endpoint {
     /// Errors: `Permanent` when the address is taken or may not be used.
     pub async fn bind(address: &ListenAddress) -> Result<Self> {
+        Self::bind_with(address, None).await
+    }
+
+    /// As [`Endpoint::bind`]; on an address and port with TLS, where there is a certificate.
+    pub async fn bind_with(address: &ListenAddress, certificate: Option<Arc<Certificate>>) -> Result<Self> {
+        let context = || format!("listen on {address}");
+        match (Self::bind_plain(address).await?, certificate) {
+            (Self::Tcp(listener), Some(certificate)) => TlsListener::new(listener, certificate)
+                .map(Self::Tls)
+                .map_err(|e| Error::permanent(context()).caused_by(e)),
+            (plain, _) => Ok(plain),
+        }
+    }
+
+    async fn bind_plain(address: &ListenAddress) -> Result<Self> {
         match address {
             ListenAddress::Tcp(to) => TcpListener::bind(to)
                 .await
@@ -50,11 +71,14 @@ impl axum::serve::Listener for Endpoint {
                 Self::Tcp(listener) => TcpListener::accept(listener).await.map(|(stream, from)| {
                     // Answers are small and wanted at once: Nagle's algorithm would hold them back.
                     let _ = stream.set_nodelay(true);
-                    (Either::Left(stream), from.to_string())
+                    (Either::Left(Either::Left(stream)), from.to_string())
                 }),
                 Self::Unix(listener) => UnixListener::accept(listener)
                     .await
-                    .map(|(stream, _)| (Either::Right(stream), "unix".to_owned())),
+                    .map(|(stream, _)| (Either::Left(Either::Right(stream)), "unix".to_owned())),
+                Self::Tls(listener) => {
+                    listener.accept().await.map(|(stream, from)| (Either::Right(Box::new(stream)), from))
+                }
             };
             match accepted {
                 Ok(accepted) => return accepted,
@@ -70,6 +94,7 @@ impl axum::serve::Listener for Endpoint {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(|a| a.to_string()),
             Self::Unix(listener) => listener.local_addr().map(|a| format!("{a:?}")),
+            Self::Tls(listener) => Ok(listener.local_addr().to_string()),
         }
     }
 }
@@ -90,14 +115,18 @@ pub fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener> {
     Ok(listener)
 }
 
-/// Reaches an API at `host:port` or `unix:/path`.
-pub async fn connect(address: &str) -> io::Result<Stream> {
-    match address.strip_prefix("unix:") {
-        Some(path) => UnixStream::connect(path).await.map(Either::Right),
-        None => {
-            let stream = TcpStream::connect(address).await?;
-            let _ = stream.set_nodelay(true);
-            Ok(Either::Left(stream))
-        }
+/// Reaches an API at `host:port`, `https://host:port` or `unix:/path`.
+pub async fn connect(address: &str, trust: Option<&Trust>) -> io::Result<Stream> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        return UnixStream::connect(path).await.map(Either::Right).map(Either::Left);
+    }
+    let secure = address.strip_prefix("https://");
+    let to = secure.unwrap_or(address);
+    let stream = TcpStream::connect(to).await?;
+    let _ = stream.set_nodelay(true);
+    match (secure, trust) {
+        (None, _) => Ok(Either::Left(Either::Left(stream))),
+        (Some(_), Some(trust)) => Ok(Either::Right(Box::new(trust.greet(stream, to).await?))),
+        (Some(_), None) => Err(io::Error::other("nobody has said whom to believe: no certificate authority")),
     }
 }

@@ -41,4 +41,5 @@ pub mod sessions;
 pub mod shipping;
 pub mod stats;
 pub mod tasks;
+pub mod tls;
 pub mod warmups;

@@ -26,6 +26,7 @@ mod restarts;
 mod rollout;
 mod sessions;
 mod sizing;
+mod tls;
 mod warmups;
 mod world;
 

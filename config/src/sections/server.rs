@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::written;
 use crate::values::{
-    ByteSize, Cpus, DockerHost, ImageReference, NetworkName, Origin, Period, RuntimeName, SecretRef, SetName,
+    ByteSize, Cpus, DockerHost, FilePath, ImageReference, NetworkName, Origin, Period, RuntimeName,
+    SecretRef, SetName,
 };
 
 /// What sandboxes run on: exactly one of these.
@@ -131,6 +132,17 @@ impl Default for RetentionSection {
             removed_repos: written("7d"),
         }
     }
+}
+
+/// TLS for the API: 1.2 and 1.3.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "tls")]
+pub(crate) struct TlsSection {
+    /// A PEM file with the server's certificate and those between it and its authority. A relative path is below the directory of this file.
+    pub certificate: FilePath,
+    /// A PEM file with its private key, readable by Hotbed's user alone.
+    pub key: FilePath,
 }
 
 /// Who may use the API, and how often. Keys are made with `hotbed key create`; the installation's own is `api.key` in `state_dir`.

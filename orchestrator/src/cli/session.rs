@@ -246,7 +246,8 @@ async fn shell(client: &Client, id: &str) -> Result<ExitCode> {
     let key = format!("Bearer {}", client.key());
     let key = key.parse().map_err(|_| Error::invalid("the API key is not a header value"))?;
     request.headers_mut().insert("authorization", key);
-    let stream = crate::endpoint::connect(&client.address)
+    let stream = client
+        .dial()
         .await
         .map_err(|e| Error::unavailable(format!("reach Hotbed at {}", client.address)).caused_by(e))?;
     let (socket, _) = tokio_tungstenite::client_async(request, stream)

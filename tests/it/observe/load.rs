@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use config::QuotaSettings;
 use domain::ports::{CaptureKind, ObservedCapture};
 use domain::testing::Fault;
 use domain::{Branch, ErrorKind, RepoName, SandboxId};
@@ -171,6 +172,9 @@ async fn trouble(w: &World) {
     w.backend.fault("pause", Fault::Fail(ErrorKind::Unavailable));
     w.post(&format!("{path}/pause"), &json!({})).await.expect(503);
     w.delete(&format!("{path}?wait=true&discard=true")).await.expect(200);
+    w.app().quotas.set(QuotaSettings { sessions_per_repo: Some(0), ..QuotaSettings::default() });
+    w.post("/v1/sessions", &order(REPO)).await.expect(503);
+    w.app().quotas.set(QuotaSettings::default());
     let wrong = [("authorization", "Bearer hbk_wrong")];
     w.send_bare("GET", "/v1/repos", &wrong, b"").await.expect(401);
     let member = *w.pool_members().first().expect("a member");
