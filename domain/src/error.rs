@@ -137,7 +137,7 @@ impl Error {
         &self.context
     }
 
-    /// The context and every cause below it, on one line: for logs and for records that people read.
+    /// The context and every cause below it, on one line, without secrets: for logs and for records that people read.
     pub fn chain(&self) -> String {
         let mut out = self.context.clone();
         let mut next = std::error::Error::source(self);
@@ -149,7 +149,10 @@ impl Error {
             }
             next = e.source();
         }
-        out
+        match crate::redact::redact(&out) {
+            std::borrow::Cow::Owned(without) => without,
+            std::borrow::Cow::Borrowed(_) => out,
+        }
     }
 }
 

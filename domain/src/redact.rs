@@ -1,11 +1,13 @@
-//! Takes secrets out of a text: by shape (tokens of the forge, JSON web tokens, private keys) and by value.
+//! Takes secrets out of a text: by value (what this process holds, [`in_use`]) and by shape (tokens of the forge, JSON web
+//! tokens, private keys).
 //!
 //! For logs, errors, events and output. Shapes are known by how they begin; nothing here knows how long a token is,
-//! because forges change that.
+//! because forges change that. Values are those of the whole process: a log belongs to nobody in particular, and a secret
+//! is one wherever it shows.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use zeroize::Zeroizing;
 
@@ -24,9 +26,37 @@ const PEM_END: &str = "-----END ";
 const JWT_PART: usize = 8;
 /// A value that is shorter than this would blot out innocent text.
 const SHORTEST: usize = 8;
+/// As it is, in quotes, and in quotes within quotes (what was debugged, in a line of JSON).
+const FORMS: usize = 3;
+
+/// The values that are secret in this process now. Whoever takes a token in keeps it here.
+pub fn in_use() -> &'static Secrets {
+    static IN_USE: LazyLock<Secrets> = LazyLock::new(Secrets::default);
+    &IN_USE
+}
+
+/// Takes out what is secret in this process, and what has the shape of a secret.
+pub fn redact(text: &str) -> Cow<'_, str> {
+    in_use().redact(text)
+}
+
+/// The same in every text of a JSON value.
+pub fn redact_json(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => {
+            if let Cow::Owned(without) = redact(text) {
+                *text = without;
+            }
+        }
+        Value::Array(all) => all.iter_mut().for_each(redact_json),
+        Value::Object(all) => all.values_mut().for_each(redact_json),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
 
 /// Takes out what has the shape of a secret.
-pub fn redact(text: &str) -> Cow<'_, str> {
+fn shapes(text: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let mut kept = 0;
     let mut at = 0;
@@ -118,7 +148,8 @@ impl fmt::Debug for Secrets {
 #[must_use = "the value is secret only as long as this lives"]
 pub struct KeptSecret {
     of: Secrets,
-    value: Arc<Zeroizing<String>>,
+    /// As it is, and as it stands in quotes where that is something else.
+    forms: Vec<Arc<Zeroizing<String>>>,
 }
 
 impl fmt::Debug for KeptSecret {
@@ -130,9 +161,7 @@ impl fmt::Debug for KeptSecret {
 impl Drop for KeptSecret {
     fn drop(&mut self) {
         let mut values = self.of.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = values.iter().position(|v| Arc::ptr_eq(v, &self.value)) {
-            values.swap_remove(at);
-        }
+        values.retain(|v| !self.forms.iter().any(|form| Arc::ptr_eq(v, form)));
     }
 }
 
@@ -140,11 +169,36 @@ impl Secrets {
     /// From now on `value` is taken out of what passes [`Secrets::redact`]. Values under eight characters are
     /// not: they would blot out innocent text.
     pub fn keep(&self, value: &str) -> KeptSecret {
-        let value = Arc::new(Zeroizing::new(value.to_owned()));
+        let mut forms: Vec<Arc<Zeroizing<String>>> = Vec::new();
         if value.len() >= SHORTEST {
-            self.0.write().unwrap_or_else(PoisonError::into_inner).push(value.clone());
+            let mut form = Zeroizing::new(value.to_owned());
+            for _ in 0..FORMS {
+                let quoted = Zeroizing::new(format!("{:?}", form.as_str()));
+                let inside = Zeroizing::new(quoted[1..quoted.len() - 1].to_owned());
+                let same = *inside == *form;
+                forms.push(Arc::new(std::mem::replace(&mut form, inside)));
+                if same {
+                    break;
+                }
+            }
+            self.0.write().unwrap_or_else(PoisonError::into_inner).extend(forms.iter().cloned());
         }
-        KeptSecret { of: self.clone(), value }
+        KeptSecret { of: self.clone(), forms }
+    }
+
+    /// Writes `*` over the known values: for output that is counted in bytes, whose length must stay. A value that is
+    /// cut in two by a boundary of pieces is not seen.
+    pub fn mask(&self, bytes: &mut [u8]) -> bool {
+        let mut found = false;
+        for value in self.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            let (value, mut from) = (value.as_bytes(), 0);
+            while let Some(at) = find(&bytes[from..], value) {
+                bytes[from + at..from + at + value.len()].fill(b'*');
+                from += at + value.len();
+                found = true;
+            }
+        }
+        found
     }
 
     /// Takes out the known values, and then what has the shape of a secret.
@@ -156,10 +210,23 @@ impl Secrets {
             }
         }
         match out {
-            Cow::Borrowed(text) => redact(text),
-            Cow::Owned(text) => Cow::Owned(redact(&text).into_owned()),
+            Cow::Borrowed(text) => shapes(text),
+            Cow::Owned(text) => Cow::Owned(shapes(&text).into_owned()),
         }
     }
+}
+
+/// Where `wanted` first stands in `bytes`.
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    let first = *wanted.first()?;
+    let mut from = 0;
+    while let Some(at) = bytes[from..].iter().position(|b| *b == first) {
+        if bytes[from + at..].starts_with(wanted) {
+            return Some(from + at);
+        }
+        from += at + 1;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -204,6 +271,26 @@ mod tests {
         drop((kept, short));
         assert_eq!(secrets.redact("say correct horse battery"), "say correct horse battery");
         assert_eq!(format!("{secrets:?}"), "Secrets(…)");
+    }
+
+    #[test]
+    fn a_value_of_odd_shape_is_known_in_quotes_too_and_by_all() {
+        let odd = r#"odd"\ shape~1"#;
+        let kept = in_use().keep(odd);
+        let quoted = serde_json::json!({ "said": odd }).to_string();
+        for text in [format!("it is {odd}."), quoted, format!("{odd:?}")] {
+            let out = redact(&text);
+            assert!(out.contains(REDACTED) && !out.contains("shape~1"), "{out}");
+        }
+        let mut event = serde_json::json!({"a": ["b", {"c": odd}], "n": 1});
+        redact_json(&mut event);
+        assert_eq!(event, serde_json::json!({"a": ["b", {"c": REDACTED}], "n": 1}));
+        let mut bytes = format!("\u{1}oddly {odd}{odd}").into_bytes();
+        let length = bytes.len();
+        assert!(in_use().mask(&mut bytes) && bytes.len() == length);
+        assert!(bytes.ends_with(format!("oddly {}", "*".repeat(2 * odd.len())).as_bytes()));
+        drop(kept);
+        assert!(!in_use().mask(&mut odd.as_bytes().to_vec()));
     }
 
     proptest! {

@@ -8,6 +8,7 @@
 
 mod admission;
 mod inbound;
+mod outbound;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use domain::ports::Mirrors;
 use domain::{Branch, CommitId, Error, ErrorKind, RepoName, SandboxId, SessionId};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 
 use crate::mirrors::MirrorSet;
 use crate::pktline::{self, Command, MAX_HEAD, PushRequest, parse_commands};
@@ -27,6 +28,7 @@ use crate::pump::{self, Deadlines, Ended, Plain, Source};
 use crate::relay::{Body, RelayBody, answer, full, text};
 use admission::{Admission, Place};
 use inbound::Inbound;
+use outbound::Outbound;
 
 /// The longest request of a fetch, in bytes after unpacking: wants and haves, no data.
 const MAX_FETCH_REQUEST: u64 = 64 * 1024 * 1024;
@@ -324,7 +326,8 @@ impl Gateway {
             drop(place);
         };
         let head = Bytes::from(push.encode());
-        self.run(git, head, source, CONTENT_TYPE, Vec::new(), finish).await
+        let answer = self.run(git, head, source, CONTENT_TYPE, Vec::new(), finish).await?;
+        Ok(answer.map(without_secrets))
     }
 
     /// Tells of a push that moved the branch; looks at upstream again after one that did not.
@@ -545,6 +548,12 @@ fn protocol(headers: &HeaderMap) -> u8 {
 
 fn with_protocol(git: Git, version: u8) -> Git {
     if version == 0 { git } else { git.env("GIT_PROTOCOL", format!("version={version}")) }
+}
+
+/// What upstream said to a push goes on to the sandbox, without what is secret here.
+fn without_secrets(body: RelayBody) -> RelayBody {
+    let mut outbound = Outbound::default();
+    body.map_frame(move |frame| frame.map_data(|data| outbound.pass(&data))).boxed()
 }
 
 fn refuse(status: StatusCode, sentence: impl Into<String>) -> Refusal {

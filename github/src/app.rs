@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use domain::redact::KeptSecret;
 use domain::{Error, RepoName, Result};
 use http::Method;
 use jiff::Timestamp;
@@ -95,10 +96,12 @@ struct Installed {
     workflows: bool,
 }
 
-/// A token of an installation, for one repository. Zeroed when its last clone goes.
+/// A token of an installation, for one repository. Zeroed when its last clone goes, and hidden until then wherever it
+/// would show.
 #[derive(Clone)]
 pub struct InstallationToken {
     secret: Arc<Zeroizing<String>>,
+    _hidden: Arc<KeptSecret>,
     installation: u64,
     expires_at: Timestamp,
 }
@@ -349,7 +352,9 @@ impl App {
         let minted: Minted = self.as_app(doing, Method::POST, &path, Some(&mint)).await?;
         let now = self.0.wire.clock().now();
         let expires_at = minted.expires_at.or_else(|| now.checked_add(PRESUMED_LIFE).ok()).unwrap_or(now);
-        let token = InstallationToken { secret: Arc::new(minted.token), installation, expires_at };
+        let hidden = Arc::new(domain::redact::in_use().keep(&minted.token));
+        let token =
+            InstallationToken { secret: Arc::new(minted.token), _hidden: hidden, installation, expires_at };
         if let Some((what, how)) = minted.permissions.iter().find(|(_, how)| how.as_str() != "read") {
             // A wider token than was asked for is not one to hand on.
             let error =

@@ -296,22 +296,8 @@ async fn repos(ctx: &Ctx) -> Result<()> {
     })
 }
 
-/// Logging as the environment asks for it: `HOTBED_LOG` filters, `HOTBED_LOG_FORMAT=json` for machines.
-pub fn log_to_stderr(default: &str) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("HOTBED_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let done = if std::env::var("HOTBED_LOG_FORMAT").is_ok_and(|f| f == "json") {
-        builder.json().try_init()
-    } else {
-        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
-    };
-    // Somebody else has set it up already: theirs stands.
-    let _ = done;
-}
-
 async fn serve(ctx: &Ctx) -> Result<()> {
-    log_to_stderr("info");
+    crate::logging::to_stderr("info");
     let config = load(&ctx.config)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");

@@ -14,8 +14,9 @@ use git::hosting::GitHost;
 use tokio::net::TcpListener;
 
 use crate::app::{App, Engine, Options};
-use crate::cli::{log_to_stderr, stop_signal};
+use crate::cli::stop_signal;
 use crate::client::Client;
+use crate::logging;
 use page::Page;
 use project::Project;
 use standin::Standin;
@@ -43,7 +44,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<ExitCode> {
-    log_to_stderr("warn");
+    logging::to_stderr("warn");
     let dir = tempdir()?;
     stage(&args, &dir.0).await.map(|()| ExitCode::SUCCESS)
 }

@@ -11,7 +11,7 @@ mod upstream;
 use std::sync::Arc;
 
 use config::GithubSettings;
-use domain::redact::Secrets;
+use domain::redact::{KeptSecret, in_use};
 use domain::{Error, RepoName, Result, SharedClock};
 use github::{Addresses, App, Client, ClientSecret, GithubForge, Users, Vault, VaultKey, Wire};
 use store::Store;
@@ -31,6 +31,8 @@ pub struct Github {
     pub people: Arc<People>,
     pub hooks: Arc<Hooks>,
     addresses: Addresses,
+    /// What the configuration names, hidden wherever it would show.
+    _hidden: Vec<KeptSecret>,
 }
 
 impl Github {
@@ -57,12 +59,13 @@ impl Github {
             .collect::<Result<Vec<_>>>()?;
         let signed_with: Vec<&[u8]> = signed_with.iter().map(|s| s.as_slice()).collect();
         let hooks = Hooks::open(&signed_with, store.clone(), clock.clone(), metrics.clone()).await?;
+        let mut hidden: Vec<_> = signed_with.iter().map(|secret| hide(secret)).collect();
         let users = match &settings.users {
-            Some(users) => Some(open_users(users, wire.clone(), store).await?),
+            Some(users) => Some(open_users(users, wire.clone(), store, &mut hidden).await?),
             None => None,
         };
         let people = Arc::new(People::load(wire, users).await?);
-        Ok(Arc::new(Self { app, people, hooks: Arc::new(hooks), addresses }))
+        Ok(Arc::new(Self { app, people, hooks: Arc::new(hooks), addresses, _hidden: hidden }))
     }
 
     pub fn forge(&self) -> GithubForge {
@@ -77,7 +80,16 @@ impl Github {
     }
 }
 
-async fn open_users(settings: &config::GithubUsers, wire: Wire, store: &Store) -> Result<Users> {
+fn hide(secret: &[u8]) -> KeptSecret {
+    in_use().keep(&Zeroizing::new(String::from_utf8_lossy(secret).into_owned()))
+}
+
+async fn open_users(
+    settings: &config::GithubUsers,
+    wire: Wire,
+    store: &Store,
+    hidden: &mut Vec<KeptSecret>,
+) -> Result<Users> {
     let text = |key: &str, source| {
         let bytes = Zeroizing::new(secrets::value(key, source)?);
         let text = std::str::from_utf8(&bytes).map_err(|_| Error::invalid(format!("`{key}` is no text")))?;
@@ -89,13 +101,15 @@ async fn open_users(settings: &config::GithubUsers, wire: Wire, store: &Store) -
         .map(|source| text("forge.github.users.client_secret", source))
         .transpose()?;
     let keys = text("forge.github.users.vault_key", &settings.vault_key)?;
+    hidden.extend(secret.iter().map(|secret| hide(secret.as_bytes())));
+    hidden.extend(keys.lines().map(|key| hide(key.trim().as_bytes())));
     let keys = VaultKey::read_all(&keys)
         .map_err(|e| Error::invalid("`forge.github.users.vault_key` can't be used").caused_by(e))?;
     let older = keys.len() - 1;
     let vault = Vault::new(keys, Arc::new(store.clone()))?;
     let client =
         Client { id: settings.client_id.clone(), secret: secret.map(|s| ClientSecret::new(s.as_str())) };
-    let users = Users::new(wire, client, vault, Secrets::default());
+    let users = Users::new(wire, client, vault, in_use().clone());
     if older > 0 {
         let resealed = users.reseal().await?;
         tracing::info!(

@@ -24,6 +24,7 @@ pub mod images;
 mod ledger;
 pub mod links;
 pub mod live;
+pub mod logging;
 mod measure;
 pub mod metrics;
 pub mod pools;

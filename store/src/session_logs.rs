@@ -165,7 +165,7 @@ impl SessionLogs {
         data: &serde_json::Value,
         reply: Option<oneshot::Sender<Result<u64>>>,
     ) -> Result<()> {
-        let data = data.to_string();
+        let data = without_secrets(data);
         let entry = Entry { session, at: self.0.clock.now(), kind: kind.to_owned(), data, reply };
         let bytes = entry.bytes();
         if bytes > MAX_EVENT_BYTES {
@@ -323,6 +323,18 @@ impl Shared {
     fn idle(&self) -> MutexGuard<'_, read::Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An event as it is written. Most hold nothing that is secret, and are looked at once.
+fn without_secrets(data: &serde_json::Value) -> String {
+    let text = data.to_string();
+    if matches!(domain::redact::redact(&text), std::borrow::Cow::Borrowed(_)) {
+        return text;
+    }
+    // By its texts: what a cut is made of must not end the JSON.
+    let mut data = data.clone();
+    domain::redact::redact_json(&mut data);
+    data.to_string()
 }
 
 fn full() -> Error {

@@ -5,6 +5,7 @@ mod hooks;
 mod matrix;
 mod people;
 mod pulls;
+mod secrecy;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

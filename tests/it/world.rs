@@ -795,7 +795,11 @@ impl World {
     }
 
     pub fn logged(&self, text: &str) -> bool {
-        logs::lines(self.number).iter().any(|l| l.contains(text))
+        self.log_lines().iter().any(|l| l.contains(text))
+    }
+
+    pub fn log_lines(&self) -> Vec<String> {
+        logs::lines(self.number)
     }
 
     /// Records and engine hold the same sandboxes, and none is on its way in or out.

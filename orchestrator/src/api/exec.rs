@@ -9,6 +9,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::ports::{AgentLink, FrameStream};
+use domain::redact::in_use;
 use domain::wire::{Frame, StreamName, TermSize};
 use domain::{Error, ErrorKind, ExecId, Result};
 use futures_util::StreamExt;
@@ -158,6 +159,9 @@ async fn collect(id: ExecId, mut frames: FrameStream) -> Result<ExecView> {
             "the connection to the agent ended while {id} ran; it goes on: read its output again"
         )));
     }
+    for shown in [&mut out, &mut err] {
+        in_use().mask(shown);
+    }
     Ok(ExecView {
         id: id.to_string(),
         running: false,
@@ -216,7 +220,7 @@ pub async fn output(
         }
     };
     let (_, link, exec) = of(&app, &id, &exec).await?;
-    let frames = link.output(exec, q.from, q.follow).await?;
+    let frames = link.output(exec, q.from, q.follow).await?.map(|frame| frame.map(masked));
     let (kind, body) = match only {
         None => ("application/x-ndjson", Body::from_stream(frames.map(|f| f.map(|f| line(&f))))),
         Some(only) => {
@@ -231,6 +235,19 @@ pub async fn output(
         }
     };
     Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+}
+
+/// No token of this server's is in its sandboxes; should one show all the same, it is not passed on. Offsets stay what
+/// they are.
+fn masked(frame: Frame) -> Frame {
+    match frame {
+        Frame::Output { stream, offset, data } => {
+            let mut bytes = data.to_vec();
+            let data = if in_use().mask(&mut bytes) { bytes.into() } else { data };
+            Frame::Output { stream, offset, data }
+        }
+        other => other,
+    }
 }
 
 fn line(frame: &Frame) -> Bytes {

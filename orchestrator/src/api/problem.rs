@@ -48,6 +48,7 @@ impl IntoResponse for ApiError {
 
 /// Builds the answer. What may pass by itself carries `Retry-After`.
 pub fn respond(status: StatusCode, kind: &str, detail: &str) -> Response {
+    let detail = domain::redact::redact(detail);
     let body = json!({
         "type": format!("urn:hotbed:problem:{kind}"),
         "title": status.canonical_reason().unwrap_or("Error"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dashmap::{DashMap, DashSet};
 use domain::ports::UserToken;
+use domain::redact::{KeptSecret, in_use};
 use domain::{Error, ErrorKind, Identity, Result, SessionId};
 use github::{Account, Standing, Users, Wire};
 use tokio::time::Instant;
@@ -29,7 +30,7 @@ pub struct People {
     /// `None` where sign-in is not configured.
     users: Option<Users>,
     /// Tokens that clients handed over, for as long as the session and this process live. Never on disk.
-    handed: DashMap<SessionId, UserToken>,
+    handed: DashMap<SessionId, (UserToken, KeptSecret)>,
     /// Sessions whose handed-over token went with the process before this one.
     lost: DashSet<SessionId>,
     /// Who has ever signed in, by login in lower case: what commits carry, without asking anybody.
@@ -78,7 +79,8 @@ impl People {
 
     /// Takes a token that a client hands over for one session.
     pub fn hand(&self, session: SessionId, token: UserToken) {
-        self.handed.insert(session, token);
+        let hidden = in_use().keep(token.expose());
+        self.handed.insert(session, (token, hidden));
         self.lost.remove(&session);
     }
 
@@ -97,8 +99,8 @@ impl People {
     }
 
     pub async fn held(&self, session: SessionId, login: &str) -> Result<Held> {
-        if let Some(token) = self.handed.get(&session) {
-            return Ok(Held::Token(token.clone()));
+        if let Some(handed) = self.handed.get(&session) {
+            return Ok(Held::Token(handed.0.clone()));
         }
         let without = match &self.users {
             Some(users) => match said(users.standing(login).await?, login) {
@@ -119,7 +121,7 @@ impl People {
         rejected: &UserToken,
     ) -> Result<Option<Held>> {
         self.proven().remove(&session);
-        if self.handed.get(&session).is_some_and(|t| t.expose() == rejected.expose()) {
+        if self.handed.get(&session).is_some_and(|t| t.0.expose() == rejected.expose()) {
             return Ok(None);
         }
         match &self.users {

@@ -84,6 +84,13 @@ impl Standin {
         self.inner.state().given.clone()
     }
 
+    /// Whether it is a token of a user's that is good now, or one to refresh it with.
+    pub fn is_users(&self, secret: &str) -> bool {
+        let state = self.inner.state();
+        let bearer = state.tokens.get(secret).map(|t| &t.bearer);
+        matches!(bearer, Some(Bearer::User { .. })) || state.refresh.contains_key(secret)
+    }
+
     /// How many tokens of installations are good now.
     pub fn live_installation_tokens(&self) -> usize {
         let state = self.inner.state();
@@ -154,6 +161,11 @@ impl Standin {
     /// Mints tokens of this length, in the stateless form.
     pub fn token_length(&self, length: usize) {
         self.inner.state().token_length = Some(length);
+    }
+
+    /// From now on tokens have no shape by which they could be known.
+    pub fn odd_tokens(&self) {
+        self.inner.state().odd_tokens = true;
     }
 
     /// Takes the App off a repository, or puts it back.

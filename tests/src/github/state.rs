@@ -222,6 +222,8 @@ pub(crate) struct State {
     pub limit: Option<Limit>,
     /// Makes minted tokens this long; they have the stateless form then.
     pub token_length: Option<usize>,
+    /// Tokens have no shape by which they could be known.
+    pub odd_tokens: bool,
     /// Every token and code that was ever given out.
     pub given: Vec<String>,
     next: u64,
@@ -261,6 +263,7 @@ impl State {
             skew: SignedDuration::ZERO,
             limit: None,
             token_length: None,
+            odd_tokens: false,
             given: Vec::new(),
             next: 1000,
         }
@@ -326,6 +329,9 @@ impl State {
         let word: String =
             BASE64_STANDARD.encode(bytes).chars().filter(char::is_ascii_alphanumeric).collect();
         let mut word = format!("{prefix}{word:0<36}").chars().take(prefix.len() + 36).collect::<String>();
+        if self.odd_tokens {
+            word = format!("odd~{}", &word[prefix.len()..]);
+        }
         if let Some(length) = self.token_length.filter(|_| prefix == "ghs_") {
             word = format!("{prefix}{}_eyJhbGciOiJFUzI1NiJ9.", super::APP_ID) + &word[prefix.len()..];
             word.push('.');
