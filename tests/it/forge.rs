@@ -120,8 +120,13 @@ impl Tree {
 
 /// Signs a user in by device, through the API.
 async fn sign_in(w: &World, login: &str) -> Value {
+    sign_in_for(w, login, None).await
+}
+
+/// The same for one repo alone.
+async fn sign_in_for(w: &World, login: &str, repo: Option<&str>) -> Value {
     w.hub().user(login);
-    let begun = w.post("/v1/sign-ins/device", &json!({})).await.expect(201).json();
+    let begun = w.post("/v1/sign-ins/device", &json!({"repo": repo})).await.expect(201).json();
     assert!(w.hub().approve(begun["user_code"].as_str().expect("a code"), Some(login)));
     let path = format!("/v1/sign-ins/device/{}", id(&begun));
     let pending = w.post(&path, &json!({})).await.expect(200).json();

@@ -31,7 +31,8 @@ pub use self::session::{
 };
 pub use self::stats::{OutcomeView, OutcomesView, PromptingView, Stats};
 pub use self::user::{
-    BeginWebSignIn, DeviceSignInPoll, DeviceSignInView, FinishWebSignIn, HandToken, UserView, WebSignInView,
+    BeginDeviceSignIn, BeginWebSignIn, DeviceSignInPoll, DeviceSignInView, FinishWebSignIn, HandToken,
+    UserView, WebSignInView,
 };
 pub use self::warmup::{Announce, NewWarmupToken, WarmupToken, WarmupView};
 

@@ -11,8 +11,8 @@ use domain::{Error, Result, SessionId, SessionRecord};
 use github::{DevicePoll, Standing};
 
 use super::types::{
-    BeginWebSignIn, DeviceSignInPoll, DeviceSignInView, FinishWebSignIn, HandToken, List, Token, UserView,
-    WebSignInView,
+    BeginDeviceSignIn, BeginWebSignIn, DeviceSignInPoll, DeviceSignInView, FinishWebSignIn, HandToken, List,
+    Token, UserView, WebSignInView,
 };
 use super::{ApiResult, Hotbed, Payload, parse};
 use crate::app::App;
@@ -25,10 +25,21 @@ fn people(app: &App) -> Result<&People> {
         .ok_or_else(|| Error::invalid("nobody signs in here: the forge of this Hotbed is not GitHub"))
 }
 
-/// Begin a sign-in by device: show the user the code and the address, then ask how it stands.
-#[utoipa::path(post, path = "/v1/sign-ins/device", tag = "users", responses((status = 201, body = DeviceSignInView)))]
-pub async fn device_begin(State(app): Hotbed) -> ApiResult<Response> {
-    let begun = people(&app)?.users()?.begin_device(None).await?;
+/// GitHub's number of the one repository that a sign-in is to be for.
+///
+/// Errors: `Invalid` and `NotFound` for a name that is none, or none of a configured repo; those of asking GitHub.
+async fn narrowed(app: &App, repo: Option<&String>) -> Result<Option<u64>> {
+    let (Some(repo), Some(github)) = (repo, &app.github) else { return Ok(None) };
+    let repo = parse("repo", repo)?;
+    app.repos.spec(&repo)?;
+    github.app.repository(&repo).await.map(|facts| Some(facts.id))
+}
+
+/// Begin a sign-in by device: show the user the code and the address, then ask how it stands. With `repo` the token reaches that repository alone.
+#[utoipa::path(post, path = "/v1/sign-ins/device", tag = "users", request_body = BeginDeviceSignIn, responses((status = 201, body = DeviceSignInView)))]
+pub async fn device_begin(State(app): Hotbed, body: Payload<BeginDeviceSignIn>) -> ApiResult<Response> {
+    let users = people(&app)?.users()?;
+    let begun = users.begin_device(narrowed(&app, body.value.repo.as_ref()).await?).await?;
     let view = DeviceSignInView {
         id: begun.id,
         user_code: begun.user_code,
@@ -58,10 +69,12 @@ pub async fn device_poll(State(app): Hotbed, Path(id): Path<String>) -> ApiResul
     }))
 }
 
-/// Begin a sign-in by the web: send the browser to `url`. Keep `state` with that browser; a state from another one is an attack.
+/// Begin a sign-in by the web: send the browser to `url`. Keep `state` with that browser; a state from another one is an attack. With `repo` the token reaches that repository alone.
 #[utoipa::path(post, path = "/v1/sign-ins/web", tag = "users", request_body = BeginWebSignIn, responses((status = 201, body = WebSignInView)))]
 pub async fn web_begin(State(app): Hotbed, body: Payload<BeginWebSignIn>) -> ApiResult<Response> {
-    let begun = people(&app)?.users()?.begin_web(&body.value.redirect_uri, None)?;
+    let users = people(&app)?.users()?;
+    let repository = narrowed(&app, body.value.repo.as_ref()).await?;
+    let begun = users.begin_web(&body.value.redirect_uri, repository)?;
     let view = WebSignInView { url: begun.url, state: begun.state, ends_at: begun.ends_at };
     Ok((StatusCode::CREATED, Json(view)).into_response())
 }

@@ -16,6 +16,9 @@ pub struct LoginArgs {
     /// Keep a personal access token of this user's, read from standard input, instead of signing in by device.
     #[arg(long, value_name = "LOGIN")]
     token_of: Option<String>,
+    /// The one repo that the sign-in is to be for: its token reaches no other.
+    #[arg(long, conflicts_with = "token_of")]
+    repo: Option<String>,
 }
 
 /// Signs in by device: shows the code, and waits until it has been typed in.
@@ -31,7 +34,8 @@ pub async fn login(ctx: &Ctx, args: LoginArgs) -> Result<()> {
             client.call(http::Method::PUT, &path, Some(&json!({"token": token.trim()})), &[]).await?
         }
         None => {
-            let begun: DeviceSignInView = client.post("/v1/sign-ins/device", &json!({})).await?;
+            let begun: DeviceSignInView =
+                client.post("/v1/sign-ins/device", &json!({"repo": args.repo})).await?;
             eprintln!("Open {} and enter {}", begun.verification_uri, begun.user_code);
             let path = format!("/v1/sign-ins/device/{}", begun.id);
             let mut wait = begun.interval_seconds;

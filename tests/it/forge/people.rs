@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::github::{Fault, Mischief};
 
-use super::{Tree, assert_nowhere, open, pulls_of, session, setup, sign_in};
+use super::{Tree, assert_nowhere, open, pulls_of, session, setup, sign_in, sign_in_for};
 use crate::world::{World, id};
 
 /// F42, F51: a push is the session's user's own. Without one it is refused with the way forward, and nothing is lost;
@@ -230,6 +230,24 @@ fn f51_a_handed_token_is_gone_after_a_restart() {
         w.send("PUT", &path, &[("content-type", "application/json")], again.as_bytes()).await.expect(204);
         tree.push().await.fine();
         assert_eq!(open(w, &view, "Do it").await["state"], "open");
+    });
+}
+
+/// A sign-in for one repo: its token reaches that one, and GitHub lets it do nothing elsewhere.
+#[test]
+fn a_sign_in_may_be_for_one_repo() {
+    World::with(setup(1).manual_clock(), async |w| {
+        w.hub().repo(&"acme/other".parse().expect("name"));
+        w.hub().collaborator(&"acme/other".parse().expect("name"), "ada", tests::github::Grade::Write);
+        w.post("/v1/sign-ins/device", &json!({"repo": "acme/other"})).await.expect(404);
+        w.post("/v1/sign-ins/device", &json!({"repo": "no name"})).await.expect(422);
+        sign_in_for(w, "ada", Some("acme/api")).await;
+        let view = session(w).await;
+        let tree = Tree::of(w, &view).await;
+        tree.commit("Work").await;
+        tree.push().await.fine();
+        assert_eq!(open(w, &view, "Do it").await["state"], "open");
+        assert_eq!(w.hub().reach_of_users(), [Some("acme/api".to_owned())]);
     });
 }
 

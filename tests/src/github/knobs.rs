@@ -84,6 +84,17 @@ impl Standin {
         self.inner.state().given.clone()
     }
 
+    /// Which one repository each token of a user's reaches; `None` for all.
+    pub fn reach_of_users(&self) -> Vec<Option<String>> {
+        let state = self.inner.state();
+        let name = |id: u64| state.repos.values().find(|r| r.id == id).map(|r| r.full_name.clone());
+        let reach = state.tokens.values().filter_map(|t| match &t.bearer {
+            Bearer::User { only, .. } => Some(only.and_then(name)),
+            _ => None,
+        });
+        reach.collect()
+    }
+
     /// Whether it is a token of a user's that is good now, or one to refresh it with.
     pub fn is_users(&self, secret: &str) -> bool {
         let state = self.inner.state();

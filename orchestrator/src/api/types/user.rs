@@ -33,6 +33,14 @@ impl UserView {
     }
 }
 
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BeginDeviceSignIn {
+    /// The one repo that the token is to reach; all that user and App reach when not given.
+    #[serde(default)]
+    pub repo: Option<String>,
+}
+
 /// A sign-in by device that has begun.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DeviceSignInView {
@@ -61,6 +69,9 @@ pub struct DeviceSignInPoll {
 pub struct BeginWebSignIn {
     /// Where GitHub sends the browser back to; one of the App's callback URLs.
     pub redirect_uri: String,
+    /// The one repo that the token is to reach; all that user and App reach when not given.
+    #[serde(default)]
+    pub repo: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
