@@ -1,6 +1,7 @@
 //! Who did what. A line is noted in memory when a request is answered, so nobody waits for it, and written behind: in
 //! order, many at once, the last ones when the server ends.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use config::RetentionSettings;
@@ -21,6 +22,8 @@ pub struct Audit {
     waiting: Mutex<Vec<AuditEntry>>,
     /// Wakes who writes when many wait.
     pub poke: Arc<Notify>,
+    /// Transactions that were handed in: what the lines cost, together.
+    commits: AtomicU64,
     settings: RwLock<RetentionSettings>,
     store: Store,
     clock: SharedClock,
@@ -43,6 +46,7 @@ impl Audit {
         Arc::new(Self {
             waiting: Mutex::default(),
             poke: Arc::default(),
+            commits: AtomicU64::new(0),
             settings: RwLock::new(settings),
             store,
             clock,
@@ -78,6 +82,7 @@ impl Audit {
                 let many = waiting.len().min(BATCH);
                 let batch: Vec<_> = waiting.drain(..many).collect();
                 // Handed in under the lock: two writers keep the order.
+                self.commits.fetch_add(1, Ordering::Relaxed);
                 let written = self.store.submit(Tx::new().audit(&batch));
                 (batch, written)
             };
@@ -88,6 +93,11 @@ impl Audit {
                 return Err(e);
             }
         }
+    }
+
+    /// How many transactions the lines have cost so far.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     /// Forgets what is kept no longer.
