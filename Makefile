@@ -12,7 +12,7 @@ help: ## List the verbs.
 
 .PHONY: setup
 setup: setup-run ## Install what is missing: Debian packages (a browser and a registry for tests among them), octokit, and a Docker engine if no daemon answers.
-	@scripts/ensure-packages --no-services prometheus chromium docker-registry
+	@scripts/ensure-packages --no-services prometheus chromium docker-registry openssl
 	@scripts/ensure-node-parts
 
 .PHONY: setup-run

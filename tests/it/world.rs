@@ -474,6 +474,8 @@ impl World {
             store.clone().close().await;
         }
         self.end_runtime();
+        // What was at work on another thread when the runtime went says so; no server is there to hear it.
+        self.allow_log("was cancelled");
         logs.close().await;
         store.close().await;
         self.start().await;

@@ -1,4 +1,4 @@
-//! Every trouble with every deed, through a whole server: the mirror's refresh, a push, a pull request. Whatever happens,
+//! Every trouble with every deed, through a whole server: the mirror's refresh, a push, a pull request, its change. Whatever happens,
 //! no work is lost (the commit stays, the row waits), what is seen says what helps, and when that was done the same deed
 //! succeeds; there is one pull request in the end.
 
@@ -40,6 +40,7 @@ enum Deed {
     Refresh,
     Push,
     Create,
+    Update,
 }
 
 impl Deed {
@@ -50,6 +51,7 @@ impl Deed {
             (Self::Push, Down | Untold) => ("POST", "/git-receive-pack"),
             (Self::Push, _) => ("GET", "/api/v3/user"),
             (Self::Create, _) => ("POST", "/pulls"),
+            (Self::Update, _) => ("PATCH", "/pulls"),
         }
     }
 }
@@ -112,13 +114,16 @@ impl Trouble {
         match (self, deed) {
             (Revoked, Deed::Refresh) => w.hub().suspend("acme", false),
             (Expired, Deed::Refresh) => w.hub().skew(jiff::SignedDuration::ZERO),
-            (Revoked | Unrefreshable, Deed::Push | Deed::Create) => drop(sign_in(w, "ada").await),
+            (Revoked | Unrefreshable, _) if deed != Deed::Refresh => drop(sign_in(w, "ada").await),
             // The operator's new key. And a minute that need not be waited for: limits are not kept over a restart.
             (Unrefreshable, Deed::Refresh) | (VagueLimit, _) => w.restart().await,
             _ => {}
         }
     }
 }
+
+/// What a pull request is to say in the end.
+const BETTER: &str = "Do it better";
 
 /// A session with a commit, and what it does.
 struct Work {
@@ -135,8 +140,11 @@ impl Work {
         tree.commit("Begin").await;
         // What is to end was believed just before.
         let believed = matches!(trouble, Revoked | Expired | Unrefreshable);
-        if deed == Deed::Create || (deed == Deed::Push && believed) {
+        if matches!(deed, Deed::Create | Deed::Update) || (deed == Deed::Push && believed) {
             tree.push().await.fine();
+        }
+        if deed == Deed::Update {
+            assert_eq!(open(w, &view, "Do it").await["state"], "open");
         }
         if deed == Deed::Push {
             tree.commit("Work").await;
@@ -173,6 +181,11 @@ impl Work {
                 let error = || pull["error"].as_str().unwrap_or_default().to_owned();
                 if pull["state"] == "open" { Ok(()) } else { Err(error()) }
             }
+            Deed::Update => {
+                let pull = open(w, &self.view, BETTER).await;
+                assert_eq!(pull["state"], "open", "{pull}");
+                pull["error"].as_str().map_or(Ok(()), |e| Err(e.to_owned()))
+            }
         }
     }
 
@@ -186,6 +199,10 @@ impl Work {
             let by_hand = matches!(trouble, Revoked | Unrefreshable);
             assert_eq!(row["state"], if by_hand { "refused" } else { "pending" }, "{row}");
             assert_eq!(row["url"].is_string(), by_hand, "a link to open it by hand: {row}");
+        }
+        if self.deed == Deed::Update {
+            let rows = pulls_of(w, &self.view).await;
+            assert!(rows.len() == 1 && rows[0]["state"] == "open", "it stays as it was: {rows:?}");
         }
     }
 
@@ -228,11 +245,13 @@ async fn row(w: &mut World, deed: Deed, trouble: Trouble) {
             let head = work.tree.git(&["rev-parse", "HEAD"]).await.text;
             assert_eq!(work.upstream(w).as_deref(), Some(head.trim()), "{what}");
         }
-        Deed::Create => {
+        Deed::Create | Deed::Update => {
             let pulls = w.hub().pulls(&repo);
             let of_this: Vec<_> = pulls.iter().filter(|p| p["head"]["ref"] == *work.tree.branch).collect();
             assert_eq!(of_this.len(), 1, "{what}: exactly one");
             assert_eq!(of_this[0]["user"]["login"], "ada", "{what}");
+            let title = if deed == Deed::Update { BETTER } else { "Do it" };
+            assert_eq!(of_this[0]["title"], title, "{what}");
         }
     }
     w.clock.advance(Duration::from_secs(60));
@@ -264,4 +283,9 @@ fn f50_f51_every_trouble_while_a_session_pushes() {
 #[test]
 fn f51_f52_every_trouble_while_a_session_opens_a_pull_request() {
     column(Deed::Create);
+}
+
+#[test]
+fn f51_f52_every_trouble_while_a_pull_request_is_changed() {
+    column(Deed::Update);
 }
