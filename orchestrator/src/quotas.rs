@@ -108,13 +108,7 @@ impl Quotas {
     /// Errors: `Exhausted`, naming the quota.
     pub fn session(self: &Arc<Self>, login: &str, repo: &RepoName) -> Result<Seat> {
         let of = of_session(login, repo);
-        let full = {
-            let mut held = self.held();
-            held.full(&of).or_else(|| {
-                held.add(&of);
-                None
-            })
-        };
+        let full = self.held().take(&of);
         match full {
             None => Ok(Seat { quotas: self.clone(), of }),
             Some(("user_sessions", n)) => Err(self.refuse(repo, "user_sessions", format!(
@@ -131,13 +125,7 @@ impl Quotas {
     /// Errors: `Exhausted`.
     pub fn warmup(self: &Arc<Self>, repo: &RepoName) -> Result<Seat> {
         let of = Of::Warmup(repo.clone());
-        let full = {
-            let mut held = self.held();
-            held.full(&of).or_else(|| {
-                held.add(&of);
-                None
-            })
-        };
+        let full = self.held().take(&of);
         match full {
             None => Ok(Seat { quotas: self.clone(), of }),
             Some((quota, n)) => Err(self.refuse(
@@ -182,6 +170,15 @@ impl Held {
             }
             Of::Warmup(repo) => self.repo_warmups.add(repo),
         }
+    }
+
+    /// Takes a place in every quota that counts it, or in none: then the one that has none left, and how many hold one.
+    fn take(&mut self, of: &Of) -> Option<(&'static str, u32)> {
+        let full = self.full(of);
+        if full.is_none() {
+            self.add(of);
+        }
+        full
     }
 
     /// The quota that has no place left, and how many hold one.

@@ -207,7 +207,7 @@ impl Timed {
 
     async fn end(self) {
         crate::github::held_to_its_word(&self.hub);
-        self.app.tear_down(true).await.expect("nothing is left behind");
+        self.app.tear_down(false).await.expect("nothing is left behind");
         let _ = self.served.await;
     }
 }
