@@ -29,6 +29,7 @@ const MAX_POOL: u32 = 10_000;
 const MAX_BUILDS: u32 = 64;
 const MIN_MEMORY: ByteSize = ByteSize(64 << 20);
 
+mod access;
 mod github;
 
 pub(crate) struct Checker<'a> {
@@ -124,7 +125,7 @@ impl<'a> Checker<'a> {
         self.not_in_this_build(file, &repos);
         self.not_acted_on(file, &repos);
         self.general(file, &repos);
-        self.at_least("", "access.per_second", file.access.per_second, 1, "without requests there is no API");
+        self.access(&file.access);
         self.tls(file);
         self.quotas(file);
         self.warmups(file);
@@ -522,7 +523,11 @@ impl<'a> Checker<'a> {
                 sessions_per_repo: file.quotas.sessions_per_repo,
                 warmups_per_repo: file.quotas.warmups_per_repo,
             },
-            access: AccessSettings { per_second: file.access.per_second },
+            access: AccessSettings {
+                per_second: file.access.per_second,
+                origins: file.access.origins.iter().map(|o| o.0.clone()).collect(),
+                oidc: file.access.oidc.iter().map(|o| o.settings(|path| self.resolve(path))).collect(),
+            },
             warmups: WarmupSettings {
                 live: file.warmups.live,
                 per_second: file.warmups.per_second,

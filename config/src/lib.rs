@@ -37,10 +37,11 @@ pub use import::import;
 pub use recipe_file::{MAX_REPOSITORY_FILE, repository_file};
 pub use recipe_text::{recipe_json, recipe_yaml};
 pub use settings::{
-    AccessSettings, BuildSettings, DockerSettings, ForgeSettings, GithubSettings, GithubUsers, QuotaSettings,
-    RegistrySettings, RetentionSettings, Settings, TlsSettings, WarmupSettings,
+    AccessSettings, BuildSettings, DockerSettings, ForgeSettings, GithubSettings, GithubUsers, OidcSettings,
+    QuotaSettings, RegistrySettings, RetentionSettings, RoleRule, Settings, SigningAlgorithm, TlsSettings,
+    UserRule, WarmupSettings,
 };
-pub use values::{ListenAddress, SecretRef};
+pub use values::{ListenAddress, SecretRef, is_loopback};
 
 use error::Source;
 

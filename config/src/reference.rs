@@ -91,7 +91,19 @@ pub(crate) fn sections() -> Vec<Section> {
             "access",
             "access",
             keys_of::<sections::AccessSection>(),
-            "access: { per_second: 500 }\nrepos: []\n",
+            "access: { per_second: 500, origins: [ \"https://ui.example.com\" ] }\nrepos: []\n",
+        ),
+        section(
+            "oidc",
+            "access.oidc[]",
+            keys_of::<sections::OidcSection>(),
+            "access:\n  oidc:\n    - issuer: https://login.example.com\n      audiences: [hotbed]\n      roles:\n        - { claim: groups, values: [platform], role: admin }\n        - { claim: groups, values: [developers], role: client }\n      name_claim: github_login\nrepos: []\n",
+        ),
+        section(
+            "role_rule",
+            "access.oidc[].roles[]",
+            keys_of::<sections::RoleRuleSection>(),
+            "access:\n  oidc:\n    - issuer: https://ci.example.com\n      audiences: [hotbed]\n      roles: [ { claim: project_path, values: [acme/api, acme/web], role: client } ]\n      repos_claim: hotbed_repos\nrepos: []\n",
         ),
         section(
             "quotas",

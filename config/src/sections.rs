@@ -1,5 +1,6 @@
 //! The shape of `hotbed.yaml`: its sections, keys and defaults. The doc comments are the reference and the schema.
 
+mod access;
 mod base;
 mod forge;
 mod image;
@@ -10,6 +11,7 @@ mod server;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::access::{AccessSection, OidcSection, RoleRuleSection};
 pub(crate) use self::base::{BaseSection, DockerfileSection, PackagesSection};
 pub(crate) use self::forge::{ForgeSection, GithubSection, GithubUsersSection};
 pub(crate) use self::image::{CanarySection, ImageSection, RepositoryFileSection};
@@ -18,8 +20,8 @@ pub(crate) use self::sandbox::{
     IdleSection, NetworkSection, PoolSection, ResourcesSection, SessionSection, WindowSection,
 };
 pub(crate) use self::server::{
-    AccessSection, BackendSection, BudgetSection, BuildsSection, DockerSection, KubernetesSection,
-    QuotasSection, RegistrySection, RetentionSection, TlsSection, WarmupsSection,
+    BackendSection, BudgetSection, BuildsSection, DockerSection, KubernetesSection, QuotasSection,
+    RegistrySection, RetentionSection, TlsSection, WarmupsSection,
 };
 use crate::values::{BranchName, FilePath, GitUrl, ListenAddress, Repo, Workspace, parse};
 

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use domain::{Budget, SecretSource};
+use domain::{Budget, Role, SecretSource};
 use serde::Serialize;
 
 use crate::values::ListenAddress;
@@ -106,14 +106,64 @@ pub struct TlsSettings {
 /// Who may use the API, and how often.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AccessSettings {
-    /// Requests a second, by one key.
+    /// Requests a second, by one holder.
     pub per_second: u32,
+    /// Whose web pages may call the API.
+    pub origins: Vec<String>,
+    pub oidc: Vec<OidcSettings>,
 }
 
 impl Default for AccessSettings {
     fn default() -> Self {
-        Self { per_second: 1000 }
+        Self { per_second: 1000, origins: Vec::new(), oidc: Vec::new() }
     }
+}
+
+/// A provider whose tokens are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OidcSettings {
+    /// `https`, or on this machine.
+    pub issuer: String,
+    pub audiences: Vec<String>,
+    pub algorithms: Vec<SigningAlgorithm>,
+    /// Where its keys are, when it is not asked for them.
+    pub jwks: Option<PathBuf>,
+    pub roles: Vec<RoleRule>,
+    pub repos_claim: Option<String>,
+    pub name_claim: String,
+    pub user: UserRule,
+    pub leeway: Duration,
+}
+
+/// Gives a role to whoever has one of the values in a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RoleRule {
+    /// Its name; dots lead into it.
+    pub claim: String,
+    pub values: Vec<String>,
+    pub role: Role,
+}
+
+/// Whose word on the user of a session counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserRule {
+    Claim,
+    Request,
+}
+
+/// What tokens are signed with: always a pair of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum SigningAlgorithm {
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Ps384,
+    Ps512,
+    Es256,
+    Es384,
+    EdDsa,
 }
 
 /// How much one user and one repo may hold at a time; `None` is not limited.

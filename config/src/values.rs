@@ -13,8 +13,8 @@ pub(crate) use name::{
     NetworkName, PackageName, PullText, Repo, RuntimeName, ServiceName, SetName, Shell, Suite, TreeFile,
     TreePattern, Workspace,
 };
-pub use net::ListenAddress;
-pub(crate) use net::{DockerHost, GitUrl, HostPattern, HttpUrl, Origin};
+pub(crate) use net::{DockerHost, GitUrl, HostPattern, HttpUrl, IssuerUrl, Origin};
+pub use net::{ListenAddress, is_loopback};
 pub(crate) use quantity::{ByteSize, Cpus, Period, Port, Rate};
 pub(crate) use time::{Days, Hours, Schedule, Zone};
 

@@ -1,10 +1,16 @@
 //! Who may use the API. Keys are in memory, by their hash: a look-up asks no disk, and costs a hash. When one was last
-//! used is written behind. What each route asks for is one table, in [`routes`].
+//! used is written behind. Tokens of identity providers are taken beside them ([`tokens`]). What each route asks for is
+//! one table, in [`routes`].
 
+mod claims;
+mod holder;
+mod issuer;
+mod keyring;
 pub mod routes;
+mod tokens;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -17,6 +23,9 @@ use crate::fleet::hex;
 use crate::live::Live;
 use crate::rate::Rate;
 
+pub use holder::{Credential, Holder, Person};
+pub use tokens::Tokens;
+
 /// What every key begins with.
 const PREFIX: &str = "hbk_";
 /// The name of the key that lies in the state directory.
@@ -24,35 +33,6 @@ pub const INSTALLATION: &str = "installation";
 const LONGEST_NAME: usize = 100;
 /// How exactly it is written down when a key was last used.
 const USE_GRAIN: i64 = 60;
-
-/// Somebody who has shown a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    /// `None` for the installation's own.
-    pub id: Option<KeyId>,
-    pub name: String,
-    pub role: Role,
-    pub reach: Reach,
-    /// What its requests are counted by.
-    pub rate_key: String,
-}
-
-impl Holder {
-    fn of(record: &KeyRecord) -> Self {
-        Self {
-            id: Some(record.id),
-            name: record.name.clone(),
-            role: record.role,
-            reach: record.reach.clone(),
-            rate_key: record.id.to_string(),
-        }
-    }
-
-    fn installation() -> Self {
-        let name = INSTALLATION.to_owned();
-        Self { id: None, rate_key: name.clone(), name, role: Role::Admin, reach: Reach::All }
-    }
-}
 
 /// A key as it is asked for.
 #[derive(Debug, Clone)]
@@ -92,6 +72,10 @@ pub struct Access {
     /// Names that are taken.
     names: DashMap<String, KeyId>,
     rate: Rate,
+    /// Those of identity providers.
+    pub tokens: Tokens,
+    /// Whose web pages may call the API.
+    origins: RwLock<Vec<String>>,
     store: Store,
     clock: SharedClock,
 }
@@ -105,7 +89,7 @@ impl std::fmt::Debug for Access {
 impl Access {
     pub fn new(
         own: &str,
-        per_second: u32,
+        settings: &config::AccessSettings,
         store: Store,
         clock: SharedClock,
         loaded: Vec<KeyRecord>,
@@ -116,7 +100,9 @@ impl Access {
             by_hash: DashMap::new(),
             all: DashMap::new(),
             names: DashMap::new(),
-            rate: Rate::new(per_second),
+            rate: Rate::new(settings.per_second),
+            tokens: Tokens::default(),
+            origins: RwLock::new(settings.origins.clone()),
             store,
             clock,
         };
@@ -130,11 +116,31 @@ impl Access {
                 access.names.insert(name, id);
             }
         }
+        access.tokens.set(&settings.oidc);
         Arc::new(access)
     }
 
-    /// Whose key this is; in words why it opens nothing.
-    pub fn who(&self, shown: &str) -> std::result::Result<Arc<Holder>, &'static str> {
+    /// Other settings from now on.
+    pub fn reconfigure(&self, settings: &config::AccessSettings) {
+        self.rate.set(settings.per_second);
+        self.tokens.set(&settings.oidc);
+        *self.origins.write().unwrap_or_else(PoisonError::into_inner) = settings.origins.clone();
+    }
+
+    /// Whether web pages of this origin may call the API.
+    pub fn allows_origin(&self, origin: &str) -> bool {
+        self.origins.read().unwrap_or_else(PoisonError::into_inner).iter().any(|o| o == origin)
+    }
+
+    /// Whose key or token this is; in words why it opens nothing.
+    pub async fn who(&self, shown: &str) -> std::result::Result<Arc<Holder>, String> {
+        if !shown.starts_with(PREFIX) && self.tokens.knows(shown) {
+            return self.tokens.who(shown, self.clock.now()).await;
+        }
+        self.holder_of(shown).map_err(str::to_owned)
+    }
+
+    fn holder_of(&self, shown: &str) -> std::result::Result<Arc<Holder>, &'static str> {
         // Hashes are compared, so the time taken tells nothing of any key.
         let hash = digest(shown);
         if hash == self.own {
@@ -142,7 +148,7 @@ impl Access {
         }
         let key = self.by_hash.get(&hash).ok_or("this API key is not known here")?;
         let now = self.clock.now();
-        if key.holder.id.is_some() && !key.record.view().is_good(now) {
+        if !key.record.view().is_good(now) {
             return Err("this API key has expired");
         }
         key.used.store(now.as_second(), Ordering::Relaxed);
@@ -210,7 +216,7 @@ impl Access {
         Ok(())
     }
 
-    /// Closes a key at once and for good. Asked again, it stays so.
+    /// Closes a key at once and for good, and ends what is open with it. Asked again, it stays so.
     ///
     /// Errors: `NotFound`.
     pub async fn revoke(&self, id: KeyId) -> Result<Arc<KeyRecord>> {
@@ -225,7 +231,8 @@ impl Access {
             (record.view(), self.store.submit(Tx::new().api_key(&record).durable()))
         };
         // Whatever the disk says, it opens nothing any more.
-        self.by_hash.retain(|_, other| other.holder.id != Some(id));
+        self.by_hash.retain(|_, other| other.holder.key() != Some(id));
+        key.holder.close();
         self.names.remove_if(&record.name, |_, of| *of == id);
         written.await?;
         Ok(record)

@@ -9,6 +9,7 @@ mod exec;
 mod files;
 mod images;
 mod keys;
+mod person;
 mod pools;
 mod problem;
 mod sessions;

@@ -54,6 +54,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 const DEMAND_SAVE_EVERY: Duration = Duration::from_secs(10);
 /// How often it is written down when keys were last used.
 const ACCESS_SAVE_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether keys of identity providers are due.
+const ISSUER_KEYS_EVERY: Duration = Duration::from_secs(30);
 /// How often lines of the audit log are written; what `kill -9` may cost of them.
 const AUDIT_WRITE_EVERY: Duration = Duration::from_secs(1);
 const AUDIT_SHORTEN_EVERY: Duration = Duration::from_secs(3600);
@@ -346,8 +348,7 @@ impl App {
         let listener = links::bind(&shared.join("hotbed.sock"))?;
         tokio::spawn(links::serve(listener, Arc::new(Gatekeeper(fleet.clone())), stop.clone()));
 
-        let access =
-            Access::new(&api_key, options.access.per_second, store.clone(), clock.clone(), loaded.api_keys);
+        let access = Access::new(&api_key, &options.access, store.clone(), clock.clone(), loaded.api_keys);
         let audit = Audit::new(options.retention, store.clone(), clock.clone(), metrics.clone());
         let tasks = Tasks::new(metrics.clone(), clock.clone(), stop.clone());
         let app = Arc::new(Self {
@@ -444,6 +445,11 @@ impl App {
         self.tasks.run("access_save", ACCESS_SAVE_EVERY, never(), move || {
             let me = me.clone();
             async move { me.access.save().await }
+        });
+        let me = self.clone();
+        self.tasks.run("issuer_keys", ISSUER_KEYS_EVERY, self.access.tokens.poke.clone(), move || {
+            let me = me.clone();
+            async move { me.access.tokens.look(&me.clock).await }
         });
         let me = self.clone();
         self.tasks.run("audit_write", AUDIT_WRITE_EVERY, self.audit.poke.clone(), move || {

@@ -384,7 +384,7 @@ async fn reload(
         if diff.needs_restart() {
             tracing::warn!("some of it needs a restart to take effect");
         }
-        app.access.rate().set(new.settings().access.per_second);
+        app.access.reconfigure(&new.settings().access);
         app.quotas.set(new.settings().quotas);
         app.warmups.set_limits(limits(new.settings()));
         app.retention.reconfigure(new.settings().retention);

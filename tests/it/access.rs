@@ -48,7 +48,7 @@ fn the_page_of_access_is_the_one_of_the_code() {
 }
 
 /// A request with this key.
-async fn with(w: &World, key: &str, method: &str, path: &str, body: &Value) -> Answer {
+pub async fn with(w: &World, key: &str, method: &str, path: &str, body: &Value) -> Answer {
     let bearer = format!("Bearer {key}");
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
     let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -84,6 +84,22 @@ fn concrete(path: &str) -> String {
         .replace("{*path}", "x")
 }
 
+/// Whoever shows this gets the routes of the role and no other.
+pub async fn gets_its_routes(w: &World, key: &str, role: Role) {
+    for route in TABLE {
+        let answer = with(w, key, route.method, &concrete(route.path), &json!({})).await;
+        let denied = answer.status == 403;
+        assert_eq!(denied, role < route.least, "{role}: {} {}: {}", route.method, route.path, answer.text());
+        assert_ne!(answer.status, 401, "{role}: {} {}", route.method, route.path);
+        if denied {
+            assert!(answer.text().contains(route.least.as_str()), "{}", answer.text());
+        }
+    }
+    let who = get(w, key, "/v1/whoami").await.expect(200).json();
+    assert_eq!(who["role"], role.as_str());
+    assert_eq!(who["repos"], Value::Null);
+}
+
 /// Each role gets exactly the routes that the table gives it. What a request finds behind the door does not matter
 /// here, as long as it is let in: nothing that these name exists.
 #[test]
@@ -91,25 +107,7 @@ fn each_role_gets_its_routes_and_no_other() {
     World::with(Setup::pool(0), async |w| {
         for role in Role::ALL {
             let (key, _) = make(w, &json!({"name": format!("the {role}"), "role": role.as_str()})).await;
-            for route in TABLE {
-                let answer = with(w, &key, route.method, &concrete(route.path), &json!({})).await;
-                let denied = answer.status == 403;
-                assert_eq!(
-                    denied,
-                    role < route.least,
-                    "{role}: {} {}: {}",
-                    route.method,
-                    route.path,
-                    answer.text()
-                );
-                assert_ne!(answer.status, 401, "{role}: {} {}", route.method, route.path);
-                if denied {
-                    assert!(answer.text().contains(route.least.as_str()), "{}", answer.text());
-                }
-            }
-            let who = get(w, &key, "/v1/whoami").await.expect(200).json();
-            assert_eq!(who["role"], role.as_str());
-            assert_eq!(who["repos"], Value::Null);
+            gets_its_routes(w, &key, role).await;
         }
         // Nobody gets in without a key, wherever.
         for route in TABLE {

@@ -19,6 +19,7 @@ mod images;
 mod layers;
 mod logs;
 mod observe;
+mod oidc;
 mod pulls;
 mod quotas;
 mod recipes;

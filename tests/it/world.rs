@@ -436,6 +436,10 @@ impl World {
         handle.spawn(work(server.app.clone())).await.expect("no panic")
     }
 
+    pub fn now(&self) -> jiff::Timestamp {
+        self.shared_clock.now()
+    }
+
     pub fn client(&self) -> Client {
         Client::new(self.server().address.to_string(), self.app().api_key.clone())
     }

@@ -1,4 +1,5 @@
-//! What the tests stand on and others may run, too: the stand-in for GitHub, a registry behind a door.
+//! What the tests stand on and others may run, too: the stand-in for GitHub, an identity provider, a registry behind a door.
 
 pub mod github;
+pub mod issuer;
 pub mod registry;

@@ -145,22 +145,6 @@ pub(crate) struct TlsSection {
     pub key: FilePath,
 }
 
-/// Who may use the API, and how often. Keys are made with `hotbed key create`; the installation's own is `api.key` in `state_dir`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(rename = "access")]
-pub(crate) struct AccessSection {
-    /// How many requests a second one key may make, a second's worth at once. The installation's own key is not held to it.
-    #[schemars(range(min = 1))]
-    pub per_second: u32,
-}
-
-impl Default for AccessSection {
-    fn default() -> Self {
-        Self { per_second: 1000 }
-    }
-}
-
 /// How much one user and one repo may hold at a time. What is not given is not limited. Who is refused gets 503 and when to come back.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -155,6 +155,45 @@ impl fmt::Display for HttpUrl {
     }
 }
 
+/// Who issues tokens, exactly as they say it: a slash at its end counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IssuerUrl(pub String);
+
+impl Text for IssuerUrl {
+    const EXPECTED: &'static str = "`https://host`, with a port and a path where needed";
+
+    fn parse(text: &str) -> Result<Self, Reason> {
+        if holds_credentials(text) {
+            return Err(credentials(Self::EXPECTED));
+        }
+        let wrong = || not(text, "the address of an issuer");
+        HttpUrl::parse(text).map_err(|_| wrong())?;
+        if text.starts_with("http://") && !is_loopback(text) {
+            return Err(
+                wrong().help("who can change what is read there can be anybody: only `https` will do")
+            );
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for IssuerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether an address with `http://` or `https://` is this machine's own.
+pub fn is_loopback(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(inner) => inner.split(']').next().unwrap_or_default(),
+        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 /// Where web pages come from, exactly as a browser says it in its `Origin` header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin(pub String);
@@ -309,6 +348,7 @@ text_values! {
     ListenAddress, "address", "string";
     GitUrl, "git-url", "string";
     HttpUrl, "http-url", "string";
+    IssuerUrl, "issuer-url", "string";
     Origin, "origin", "string";
     DockerHost, "engine-address", "string";
     HostPattern, "host-pattern", "string";
@@ -317,6 +357,28 @@ text_values! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn issuers() {
+        for good in [
+            "https://login.example.com",
+            "https://a.example/tenant/",
+            "http://127.0.0.1:9",
+            "http://[::1]:9/x",
+        ] {
+            assert_eq!(IssuerUrl::parse(good).unwrap().0, good);
+        }
+        for wrong in [
+            "http://login.example.com",
+            "http://127.0.0.1.example.com",
+            "https://a@b.example",
+            "login.example.com",
+            "",
+        ] {
+            assert!(IssuerUrl::parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(is_loopback("http://localhost:1/x") && !is_loopback("http://localhost.example/"));
+    }
 
     #[test]
     fn addresses_to_listen_on() {

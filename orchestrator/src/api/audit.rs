@@ -70,7 +70,8 @@ impl Asked {
             return;
         }
         let made = response.extensions().get::<Made>().map(|made| made.0.clone());
-        let user = user_of(app, made.as_deref(), &self.subject);
+        let user = user_of(app, made.as_deref(), &self.subject)
+            .or_else(|| caller.person().map(|person| person.login.clone()));
         app.audit.note(AuditEntry {
             at: self.at,
             who: caller.name().to_owned(),

@@ -1,18 +1,22 @@
 //! Who calls, and whether they may: every request with a key goes through here before any handler.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use axum::RequestExt as _;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use domain::{Error, KeyId, Reach, RepoName, Result, SessionId};
+use domain::{Error, KeyId, Reach, RepoName, Result, SessionId, SharedClock};
+
+use futures_util::StreamExt as _;
 
 use super::audit::Asked;
 use super::{ApiError, Hotbed, parse, problem, sessions};
-use crate::access::Holder;
 use crate::access::routes::{About, Found, Route, find};
+use crate::access::{Credential, Holder, Person};
 use crate::app::App;
 use crate::repos;
 use crate::warmups::{Grant, is_token};
@@ -30,7 +34,7 @@ impl Caller {
     /// What a rate is counted by.
     pub fn rate_key(&self) -> String {
         match self {
-            Self::Key(holder) => format!("key {}", holder.rate_key),
+            Self::Key(holder) => format!("key {}", holder.space),
             Self::Page(grant) => format!("page {}", grant.client),
         }
     }
@@ -45,8 +49,43 @@ impl Caller {
 
     pub fn key(&self) -> Option<KeyId> {
         match self {
-            Self::Key(holder) => holder.id,
+            Self::Key(holder) => holder.key(),
             Self::Page(_) => None,
+        }
+    }
+
+    /// Whose `Idempotency-Key`s are his own. A page makes nothing that takes one.
+    pub fn space(&self) -> &str {
+        match self {
+            Self::Key(holder) => &holder.space,
+            Self::Page(grant) => &grant.client,
+        }
+    }
+
+    /// Who it is among people, where that is known.
+    pub fn person(&self) -> Option<&Person> {
+        match self {
+            Self::Key(holder) => holder.person.as_ref(),
+            Self::Page(_) => None,
+        }
+    }
+
+    /// `Denied` for somebody who may speak for himself alone, about another.
+    pub fn must_be(&self, login: &str) -> Result<()> {
+        match self.person() {
+            Some(person) if !person.may_name_others && !person.login.eq_ignore_ascii_case(login.trim()) => {
+                Err(Error::denied(format!("`{}` may not act for `{}`", person.login, login.trim())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns when what was shown opens nothing any more.
+    pub async fn over(&self, clock: &SharedClock) {
+        match self {
+            Self::Key(holder) => holder.over(clock).await,
+            // It opens nothing that lasts.
+            Self::Page(_) => std::future::pending().await,
         }
     }
 
@@ -99,7 +138,7 @@ pub async fn authenticate(
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.strip_prefix("Bearer "))
         .map(str::trim);
-    let caller = match who(&app, shown) {
+    let caller = match who(&app, shown).await {
         Ok(caller) => caller,
         Err(detail) => {
             if shown.is_some() {
@@ -131,18 +170,36 @@ pub async fn authenticate(
         }
     };
     asked.answered(&app, &caller, route, &response);
-    response
+    until_over(response, caller, app.clock.clone())
+}
+
+/// What an answer streams ends when what it was opened with does: broken off, so that nobody takes a part for the whole.
+fn until_over(response: Response, caller: Caller, clock: SharedClock) -> Response {
+    if response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let over = async move { caller.over(&clock).await };
+    let ended = futures_util::stream::once(over)
+        .map(|()| Err(axum::Error::new(std::io::Error::other("the key or token is good no longer"))));
+    let mut body = body.into_data_stream();
+    let mut ended = Box::pin(ended);
+    let both = futures_util::stream::poll_fn(move |cx| match ended.poll_next_unpin(cx) {
+        Poll::Ready(Some(end)) => Poll::Ready(Some(end)),
+        _ => body.poll_next_unpin(cx),
+    });
+    Response::from_parts(parts, Body::from_stream(both))
 }
 
 /// Who shows this; else why it opens nothing.
-fn who(app: &App, shown: Option<&str>) -> std::result::Result<Caller, String> {
+async fn who(app: &App, shown: Option<&str>) -> std::result::Result<Caller, String> {
     match shown {
         None => {
             Err("send an API key as `Authorization: Bearer …`; the installation's own is in `api.key` in the state directory"
                 .into())
         }
         Some(token) if is_token(token) => app.warmups.grant(token).map(Caller::Page).map_err(|e| e.to_string()),
-        Some(key) => app.access.who(key).map(Caller::Key).map_err(str::to_owned),
+        Some(key) => app.access.who(key).await.map(Caller::Key),
     }
 }
 
@@ -154,8 +211,8 @@ async fn judge(
     request: &mut Request,
 ) -> std::result::Result<(), Response> {
     // The installation's own key is who mends it when it is under load.
-    if holder.id.is_some()
-        && let Err(wait) = app.access.rate().check(&holder.rate_key)
+    if holder.credential != Credential::Installation
+        && let Err(wait) = app.access.rate().check(&holder.space)
     {
         return Err(problem::too_often("this key asks too often", wait));
     }

@@ -63,7 +63,7 @@ pub async fn list(State(app): Hotbed) -> Json<List<KeyView>> {
     Json(List { items: app.access.keys().iter().map(Into::into).collect(), next: None })
 }
 
-/// Revoke a key: from now on it opens nothing. Streams that it has opened go on until they end.
+/// Revoke a key: from now on it opens nothing, and streams and terminals that it has opened end within a second. Commands that it has started go on.
 #[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access", responses((status = 200, body = KeyView)))]
 pub async fn revoke(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<KeyView>> {
     let id = parse("id", &id)?;

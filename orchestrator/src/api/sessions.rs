@@ -9,55 +9,22 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use domain::{
-    EndReason, Error, Identity, RepoName, Result, SandboxState, SessionId, SessionState, SnapshotKind,
-    SnapshotState,
+    EndReason, Error, RepoName, Result, SandboxState, SessionId, SessionState, SnapshotKind, SnapshotState,
 };
 use serde::Deserialize;
 use store::{Page, SessionFilter};
 use utoipa::IntoParams;
 
+use super::person::whoever;
 use super::types::{
     CreateSession, Extend, Fork, List, OpenPullRequest, Prompt, PullRequestView, SessionView, SyncAction,
-    SyncAgain, SyncView, User,
+    SyncAgain, SyncView,
 };
 use super::{ApiResult, Caller, Hotbed, Payload, detached, key_of, made, parse, users};
 use crate::app::App;
 use crate::idempotency::Begin;
 use crate::pulls::PullOrder;
 use crate::sessions::{NewSession, Start};
-
-/// Who commits, from what a client says of its user. Both parts end up in a git header, so neither may break one.
-fn identity(app: &App, user: &User) -> Result<Identity> {
-    let login = user.login.trim();
-    if login.is_empty() || login.len() > 100 || login.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(Error::invalid(format!(
-            "`user.login` is `{login}`: expected 1 to 100 characters without blanks"
-        )));
-    }
-    let clean = |field: &str, value: Option<&str>, default: String| {
-        let value = value.map(str::trim).filter(|v| !v.is_empty()).map_or(default, str::to_owned);
-        if value.len() > 200 || value.contains(['<', '>', '\n', '\r', '\0']) {
-            return Err(Error::invalid(format!(
-                "`user.{field}` holds `<`, `>`, a line break or over 200 characters"
-            )));
-        }
-        Ok(value)
-    };
-    // What the forge counts as this account's own, where it is known without asking.
-    let known = match &app.github {
-        Some(github) => github.people.identity(login),
-        None => Identity {
-            login: login.to_owned(),
-            name: login.to_owned(),
-            email: format!("{login}@users.noreply.hotbed.invalid"),
-        },
-    };
-    Ok(Identity {
-        name: clean("name", user.name.as_deref(), known.name)?,
-        email: clean("email", user.email.as_deref(), known.email)?,
-        login: known.login,
-    })
-}
 
 fn optional<T: std::str::FromStr>(field: &str, value: Option<&String>) -> Result<Option<T>>
 where
@@ -88,7 +55,7 @@ async fn new_session(app: &App, caller: &Caller, body: &CreateSession) -> Result
             }
             None => "unknown/unknown".parse().map_err(|e| Error::permanent("name a repo").caused_by(e))?,
         },
-        user: identity(app, &body.user)?,
+        user: whoever(app, caller, body.user.as_ref())?,
         base: optional("base", body.base.as_ref())?,
         branch: optional("branch", body.branch.as_ref())?,
         warmup: optional("warmup", body.warmup.as_ref())?,
@@ -325,11 +292,12 @@ pub async fn sync_again(
 #[utoipa::path(post, path = "/v1/sessions/{id}/prompts", tag = "sessions", request_body = Prompt, responses((status = 200, body = SessionView)))]
 pub async fn prompt(
     State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     body: Payload<Prompt>,
 ) -> ApiResult<Json<SessionView>> {
     let session = app.sessions.require(parse("id", &id)?).await?;
-    let who = identity(&app, &body.value.user)?;
+    let who = whoever(&app, &caller, body.value.user.as_ref())?;
     let record = detached(async move { app.sessions.prompt(&session, who).await }).await?;
     Ok(Json((&*record).into()))
 }
@@ -367,6 +335,7 @@ pub async fn extend(
 #[utoipa::path(post, path = "/v1/sessions/{id}/fork", tag = "sessions", request_body = Fork, responses((status = 201, body = SessionView)))]
 pub async fn fork(
     State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Payload<Fork>,
@@ -374,7 +343,9 @@ pub async fn fork(
     let id: SessionId = parse("id", &id)?;
     let session = app.sessions.require(id).await?;
     let key = key_of(&headers, &format!("POST /v1/sessions/{id}/fork"), &body.raw)?;
-    let user = body.value.user.as_ref().map(|u| identity(&app, u)).transpose()?;
+    // Who may act for others forks for whoever it was.
+    let same = body.value.user.is_none() && caller.person().is_none_or(|p| p.may_name_others);
+    let user = if same { None } else { Some(whoever(&app, &caller, body.value.user.as_ref())?) };
     let branch = optional("branch", body.value.branch.as_ref())?;
     let created = detached(async move {
         // The key is asked before anything is done: a repeated fork takes no second snapshot (F7).

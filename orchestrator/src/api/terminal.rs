@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -14,7 +15,7 @@ use utoipa::IntoParams;
 
 use super::sessions::live;
 use super::types::{ExitView, Terminal};
-use super::{ApiResult, Hotbed};
+use super::{ApiResult, Caller, Hotbed};
 use crate::sessions::LINK_WAIT;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -30,6 +31,7 @@ pub struct TerminalQuery {
 #[utoipa::path(get, path = "/v1/sessions/{id}/terminal", tag = "exec", params(TerminalQuery), responses((status = 101)))]
 pub async fn open(
     State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     Query(q): Query<TerminalQuery>,
     upgrade: WebSocketUpgrade,
@@ -45,7 +47,12 @@ pub async fn open(
         ..ExecRequest::new(vec!["/bin/sh".into(), "-c".into(), q.cmd.unwrap_or(shell)])
     };
     Ok(upgrade.on_upgrade(move |socket| async move {
-        if let Err(e) = carry(socket, link.clone(), request.clone()).await {
+        let carried = tokio::select! {
+            carried = carry(socket, link.clone(), request.clone()) => carried,
+            // Nothing more is shown, and nothing more that is typed counts.
+            () = caller.over(&app.clock) => Err(Error::denied("the key or token is good no longer")),
+        };
+        if let Err(e) = carried {
             tracing::debug!(exec = %request.id, error = %e.chain(), "a terminal ended");
         }
         // Whoever left closes the terminal, as on a hang-up.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use domain::ports::UserToken;
 use domain::{Error, Result, SessionId, SessionRecord};
 use github::{DevicePoll, Standing};
@@ -14,7 +14,7 @@ use super::types::{
     BeginDeviceSignIn, BeginWebSignIn, DeviceSignInPoll, DeviceSignInView, FinishWebSignIn, HandToken, List,
     Token, UserView, WebSignInView,
 };
-use super::{ApiResult, Hotbed, Payload, parse};
+use super::{ApiResult, Caller, Hotbed, Payload, parse};
 use crate::app::App;
 use crate::github::People;
 
@@ -133,7 +133,12 @@ pub async fn keep_token(
 
 /// Sign a user out, here and at GitHub.
 #[utoipa::path(delete, path = "/v1/users/{login}", tag = "users", responses((status = 204)))]
-pub async fn sign_out(State(app): Hotbed, Path(login): Path<String>) -> ApiResult<StatusCode> {
+pub async fn sign_out(
+    State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
+    Path(login): Path<String>,
+) -> ApiResult<StatusCode> {
+    caller.must_be(&login)?;
     people(&app)?.users()?.sign_out(&login).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -71,21 +71,29 @@ pub struct MadeKey {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WhoView {
     pub name: String,
-    /// Absent for the installation's own key.
+    /// Absent for the installation's own key and for tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     pub role: String,
-    /// The repos that the key is limited to; null for all.
+    /// The repos that it is limited to; null for all.
     pub repos: Option<Vec<String>>,
+    /// Who it is among people: the login of sessions. Of a token alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
+    /// When it opens nothing any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
 }
 
 impl From<&Holder> for WhoView {
     fn from(h: &Holder) -> Self {
         Self {
             name: h.name.clone(),
-            id: h.id.map(|id| id.to_string()),
+            id: h.key().map(|id| id.to_string()),
             role: h.role.to_string(),
             repos: repos(&h.reach),
+            login: h.person.as_ref().map(|p| p.login.clone()),
+            expires_at: h.expires_at,
         }
     }
 }
@@ -96,11 +104,11 @@ pub struct AuditView {
     /// Its number: they grow with time and are never given twice.
     pub seq: u64,
     pub at: Timestamp,
-    /// The name of the key, or the client of a page's token.
+    /// The name of the key, `oidc:ISSUER#SUBJECT` of a token, or the client of a page's token.
     pub who: String,
-    /// Null for the installation's own key and for pages.
+    /// Null for the installation's own key, for tokens and for pages.
     pub key: Option<String>,
-    /// The user of the session that it was about.
+    /// The user of the session that it was about; else who did it, where a token says so.
     pub user: Option<String>,
     /// Where the request came from: address and port, or `unix`.
     pub from: String,

@@ -27,7 +27,8 @@ pub struct User {
 pub struct CreateSession {
     /// `owner/name`, as configured. May be left out when `snapshot` or `parent` says it.
     pub repo: Option<String>,
-    pub user: User,
+    /// Whom it works for; needed with a key. With a token of an identity provider whoever that names, when not given.
+    pub user: Option<User>,
     /// The branch to start from; the repo's own when not given.
     pub base: Option<String>,
     /// The branch to work on: taken up where it exists upstream, else made from `base`.
@@ -171,8 +172,8 @@ fn end_word(end: EndReason) -> String {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Prompt {
-    /// Who prompts from now on.
-    pub user: User,
+    /// Who prompts from now on; needed with a key. With a token of an identity provider whoever that names, when not given.
+    pub user: Option<User>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
