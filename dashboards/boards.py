@@ -250,6 +250,7 @@ ENGINE = Board(
             lines("Engine errors an hour, by kind", "Runbook: by error kind.", "none", ("{{kind}}", hourly("hotbed_backend_errors_total", "kind")), stacked=True),
             lines("Sandboxes, by purpose and state", "Stopping ones that stay are retried every 15 s.", "none", ("{{purpose}} {{state}}", "hotbed_sandboxes > 0")),
             lines("Found without a record, an hour", "Removed as soon as they are found. More than a few is a leak. Runbook: HotbedOrphans.", "none", ("{{kind}}", hourly("hotbed_orphans_total", "kind"))),
+            stat("Left alone since a restore", "Made after the copy that was restored, so without a record. Look at them, then `hotbed restore --release`. Runbook: the state was restored.", "none", "sum(hotbed_spared)", width=6),
         ),
         row(
             "Errors",

@@ -36,6 +36,12 @@ macro_rules! ids {
                 Self(Uuid::from_u128(n))
             }
 
+            /// When it was made, by the system's clock, to the millisecond; nothing of one that was made of a number.
+            pub fn made_at(self) -> Option<jiff::Timestamp> {
+                let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+                jiff::Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanos).ok()?).ok()
+            }
+
             pub const fn as_u128(self) -> u128 {
                 self.0.as_u128()
             }

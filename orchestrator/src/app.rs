@@ -190,8 +190,11 @@ impl App {
                 let backend = connect_docker(&settings, registry.as_ref(), of, &run_dir, &metrics)?;
                 shipped_to = registry.map(|r| r.destination(&backend)).transpose()?;
                 let shared = backend.shared_dir();
-                let keep = loaded.sandboxes.iter().map(|s| s.id).collect();
-                backend.sweep_run_dirs(&keep).await?;
+                // After a restore there may be more than the records know.
+                if store.restored_at().is_none() {
+                    let keep = loaded.sandboxes.iter().map(|s| s.id).collect();
+                    backend.sweep_run_dirs(&keep).await?;
+                }
                 (Arc::new(backend), shared)
             }
         };

@@ -22,6 +22,7 @@ use crate::metrics::{Metrics, OfKind};
 use crate::repos::Repos;
 use crate::retention::Retention;
 use crate::shipping::Shipping;
+use crate::spared::Spared;
 
 /// How long sessions' snapshots are kept.
 const RETENTION: RetentionPolicy =
@@ -51,6 +52,7 @@ pub struct Captures {
     backend: Arc<dyn Backend>,
     clock: SharedClock,
     metrics: Arc<Metrics>,
+    spared: Arc<Spared>,
     /// Bases that no image stands on, since when they have been seen so.
     idle_bases: Mutex<HashMap<Digest, Timestamp>>,
 }
@@ -65,6 +67,7 @@ impl Captures {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { fleet, repos, images, shipping, retention, store, clock, metrics } = parts;
         let backend = fleet.backend().clone();
+        let spared = fleet.spared().clone();
         Arc::new(Self {
             fleet,
             repos,
@@ -75,6 +78,7 @@ impl Captures {
             backend,
             clock,
             metrics,
+            spared,
             idle_bases: Mutex::default(),
         })
     }
@@ -219,6 +223,7 @@ impl Captures {
             self.repos.all_images().into_iter().map(|i| (i.digest, i.base_digest)).unzip();
         let in_use = self.in_use();
         let outlived = self.outlived(&listed, &bases);
+        let mut spared = 0;
         for capture in listed {
             let wanted = match capture.kind {
                 CaptureKind::Base => !outlived.contains(&capture.digest),
@@ -239,6 +244,10 @@ impl Captures {
             if wanted || in_use.contains(&capture.digest) {
                 continue;
             }
+            if capture.kind != CaptureKind::Base && self.spared.capture(&capture.name) {
+                spared += 1;
+                continue;
+            }
             if capture.kind != CaptureKind::Base {
                 self.metrics.orphan("capture");
             }
@@ -253,6 +262,7 @@ impl Captures {
                 }
             }
         }
+        self.metrics.set_spared("capture", spared);
         Ok(())
     }
 

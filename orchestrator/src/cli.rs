@@ -1,6 +1,7 @@
 //! The command line. `serve` and `demo` are the server; everything else is a client of its API.
 
 mod audit;
+mod backup;
 mod build;
 mod difference;
 mod doctor;
@@ -10,8 +11,10 @@ mod login;
 mod output;
 mod pool;
 mod recipe;
+mod samples;
 mod session;
 mod stats;
+mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,6 +22,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use domain::{Error, Result};
+use sd_notify::NotifyState;
 use serde_json::Value;
 
 use crate::api::types::{List, RepoView, SnapshotView};
@@ -60,6 +64,8 @@ enum Command {
     Demo(crate::demo::Args),
     /// Look at what is missing and how to mend it.
     Doctor,
+    /// Whether the server is ready, and if not, why: for health checks. Exits with 1 when it is not.
+    Ready,
     /// The configuration file.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -89,6 +95,12 @@ enum Command {
     Key(key::KeyCommand),
     /// Who did what: the audit log.
     Audit(audit::AuditArgs),
+    /// Gather what helps to find a fault into one file, without secrets.
+    SupportBundle(support::Args),
+    /// Copy the state directory into one file, while the server runs or not.
+    Backup(backup::BackupArgs),
+    /// Put a copy of the state directory back, while no server runs.
+    Restore(backup::RestoreArgs),
     /// Sign a user in, so that sessions push and open pull requests as them: by a code, typed in at GitHub.
     Login(login::LoginArgs),
     /// Sign a user out, here and at GitHub.
@@ -213,6 +225,11 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Serve => serve(&ctx).await?,
         Command::Demo(args) => return crate::demo::run(args).await,
         Command::Doctor => return doctor::run(&ctx).await,
+        Command::Ready => {
+            // A server that is not ready answers 503, which is an error with its reasons.
+            let ready: Value = ctx.client()?.get("/readyz").await?;
+            println!("{ready}");
+        }
         Command::Config(ConfigCommand::Check) => {
             let config = load(&ctx.config)?;
             for warning in config.warnings() {
@@ -261,6 +278,9 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Key(command) => key::run(&ctx, command).await?,
         Command::Audit(args) => audit::run(&ctx, &args).await?,
+        Command::SupportBundle(args) => support::run(&ctx, args).await?,
+        Command::Backup(args) => backup::backup(&ctx, args).await?,
+        Command::Restore(args) => backup::restore(&ctx, args).await?,
         Command::Login(args) => login::login(&ctx, args).await?,
         Command::Logout { login } => login::logout(&ctx, &login).await?,
         Command::Users => login::users(&ctx).await?,
@@ -321,11 +341,16 @@ async fn serve(ctx: &Ctx) -> Result<()> {
     options.registry = settings.registry.clone();
     options.forge = settings.forge.clone();
     let app = App::start(options).await?;
-    let endpoint = Endpoint::bind_with(address, certificate.clone()).await?;
+    let endpoint = match Endpoint::handed_over(certificate.clone())? {
+        Some(endpoint) => endpoint,
+        None => Endpoint::bind_with(address, certificate.clone()).await?,
+    };
     tracing::info!(%address, repos = config.repos().len(), "Hotbed is up");
+    tell_systemd(NotifyState::Ready);
     let stop = app.stop.clone();
     tokio::spawn(async move {
         stop_signal().await;
+        tell_systemd(NotifyState::Stopping);
         tracing::info!("stopping; sandboxes and sessions stay, the next start takes them up");
         stop.cancel();
     });
@@ -334,6 +359,13 @@ async fn serve(ctx: &Ctx) -> Result<()> {
     reloading.abort();
     app.shutdown().await;
     Ok(())
+}
+
+/// Where `Type=notify` waits for it.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(e) = sd_notify::notify(&[state]) {
+        tracing::warn!(error = %e, "systemd can't be told");
+    }
 }
 
 fn limits(settings: &config::Settings) -> Limits {

@@ -106,7 +106,10 @@ impl Client {
         let body = read_all(response.into_body()).await?;
         Err(match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => Error::new(kind_of(&problem.kind, status), problem.detail),
-            Err(_) => Error::new(kind_of("", status), format!("{}: {status}", what())),
+            Err(_) => {
+                let said: String = String::from_utf8_lossy(&body).chars().take(500).collect();
+                Error::new(kind_of("", status), format!("{}: {status} {said}", what()))
+            }
         })
     }
 
@@ -134,6 +137,14 @@ impl Client {
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.call::<(), T>(Method::GET, path, None, &[]).await
+    }
+
+    /// An answer that is text, whole.
+    pub async fn text(&self, path: &str) -> Result<String> {
+        let (sender, response) = self.send(Method::GET, path, Bytes::new(), &[]).await?;
+        let bytes = read_all(response.into_body()).await?;
+        self.idle.lock().await.push(sender);
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use config::ListenAddress;
 use domain::{Error, Result};
+use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsStream;
 use tokio_util::either::Either;
@@ -46,6 +47,36 @@ impl Endpoint {
                 .map(Self::Tls)
                 .map_err(|e| Error::permanent(context()).caused_by(e)),
             (plain, _) => Ok(plain),
+        }
+    }
+
+    /// The socket that systemd has opened and hands over (`hotbed.socket`); nothing where it hands over none. It counts
+    /// instead of `listen`.
+    ///
+    /// Errors: `Invalid` where it is more than one, or neither a stream of the internet nor one of unix.
+    pub fn handed_over(certificate: Option<Arc<Certificate>>) -> Result<Option<Self>> {
+        let mut sockets = ListenFd::from_env();
+        if sockets.len() == 0 {
+            return Ok(None);
+        }
+        if sockets.len() > 1 {
+            let count = sockets.len();
+            return Err(Error::invalid(format!("{count} sockets were handed over: expected one, the API's")));
+        }
+        let failed = |e: io::Error| Error::invalid("take the socket that was handed over").caused_by(e);
+        if let Ok(Some(listener)) = sockets.take_unix_listener(0) {
+            listener.set_nonblocking(true).map_err(failed)?;
+            return UnixListener::from_std(listener).map(|l| Some(Self::Unix(l))).map_err(failed);
+        }
+        let listener = sockets.take_tcp_listener(0).map_err(failed)?;
+        let listener = listener.ok_or_else(|| Error::invalid("the socket that was handed over is gone"))?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = TcpListener::from_std(listener).map_err(failed)?;
+        match certificate {
+            Some(certificate) => {
+                TlsListener::new(listener, certificate).map(Self::Tls).map(Some).map_err(failed)
+            }
+            None => Ok(Some(Self::Tcp(listener))),
         }
     }
 

@@ -32,6 +32,7 @@ use tracing::{info, warn};
 
 use crate::live::{Guard, Live};
 use crate::metrics::Metrics;
+use crate::spared::Spared;
 
 pub use environment::{Environment, Silent};
 pub use reconcile::ReconcileReport;
@@ -258,6 +259,8 @@ pub struct Fleet {
     pub pool_poke: Arc<tokio::sync::Notify>,
     /// Whoever waits for a place in the budget hears of each sandbox that is gone.
     pub freed: tokio::sync::Notify,
+    /// What a restore has brought back without a record.
+    spared: Arc<Spared>,
     /// A poke for what was claimed is on its way.
     replacing: Arc<std::sync::atomic::AtomicBool>,
 }
@@ -290,6 +293,7 @@ impl Fleet {
             }
             entries.insert(id, entry);
         }
+        let spared = Arc::new(Spared::new(store.restored_at()));
         let fleet = Arc::new(Self {
             backend,
             store,
@@ -306,8 +310,14 @@ impl Fleet {
             pool_poke: Arc::default(),
             freed: tokio::sync::Notify::new(),
             replacing: Arc::default(),
+            spared,
         });
         (fleet, rx)
+    }
+
+    /// Who is left alone although no record knows it.
+    pub(crate) fn spared(&self) -> &Arc<Spared> {
+        &self.spared
     }
 
     pub fn backend(&self) -> &Arc<dyn Backend> {

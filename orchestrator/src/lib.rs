@@ -40,6 +40,7 @@ pub mod room;
 pub mod secrets;
 pub mod sessions;
 pub mod shipping;
+pub mod spared;
 pub mod stats;
 pub mod tasks;
 pub mod tls;

@@ -199,6 +199,7 @@ pub struct Metrics {
     pub captured_bytes: Family<OfKind, Gauge>,
     pub queue_length: Family<OfQueue, Gauge>,
     orphans: Family<OfKind, Counter>,
+    spared: Family<OfKind, Gauge>,
     tokens_refused: Family<OfKind, Counter>,
     quota_refusals: Family<RepoQuota, Counter>,
     audit_lost: Counter,
@@ -481,6 +482,11 @@ impl Metrics {
                 "What the engine had of this instance without a record, each time it was found",
                 [Values::Words(ORPHAN_KINDS.to_vec())],
             ),
+            spared: b.family(
+                "spared",
+                "What the engine has without a record and is left alone since the state was restored from a copy",
+                [Values::Words(ORPHAN_KINDS.to_vec())],
+            ),
             tokens_refused: b.family(
                 "tokens_refused",
                 "Keys and tokens that were not accepted, by whose they were",
@@ -542,6 +548,7 @@ impl Metrics {
         }
         for kind in ORPHAN_KINDS {
             let _ = self.orphans.get_or_create(&OfKind { kind });
+            let _ = self.spared.get_or_create(&OfKind { kind });
         }
         for kind in TOKEN_KINDS {
             let _ = self.tokens_refused.get_or_create(&OfKind { kind });

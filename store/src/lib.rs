@@ -9,6 +9,7 @@
 //! recovery), and when old rows and logs are removed (retention).
 
 mod audit;
+pub mod backup;
 mod build_logs;
 mod checkpoint;
 mod deliveries;

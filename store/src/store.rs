@@ -23,7 +23,7 @@ use crate::receipt::Receipt;
 use crate::rows::{Idempotency, Row, decode, word};
 use crate::tx::Tx;
 use crate::writer::{IDEMPOTENCY_KEPT, QUEUE, Unit, Work, Writer, stopped};
-use crate::{failure, files, schema};
+use crate::{backup, failure, files, schema};
 
 /// The durable records of one installation. Cheap to clone. Dropping the last handle blocks until the writer has
 /// committed what waits, milliseconds as a rule; [`Store::close`] does the same without blocking.
@@ -36,6 +36,7 @@ struct Inner {
     writer: Writer,
     instance: InstanceId,
     secret: [u8; 32],
+    restored_at: Option<Timestamp>,
 }
 
 impl std::fmt::Debug for Store {
@@ -139,14 +140,16 @@ impl Store {
     fn open_blocking(dir: &Path, clock: SharedClock) -> Result<(Self, Loaded)> {
         files::private_dir(dir)?;
         let lock = DirLock::take(dir)?;
+        backup::refuse_half_restored(dir)?;
         let path: PathBuf = dir.join("hotbed.db");
         drop(files::private_file(&path)?);
         let mut conn = schema::connect_writer(&path)?;
         let birth = schema::birth(&mut conn)?;
         let loaded = load(&conn, clock.now())?;
+        let restored_at = schema::restored_at(&conn)?;
         let writer = Writer::start(conn, path.clone(), clock, QUEUE, lock)?;
         let readers = Readers::new(path);
-        let inner = Inner { writer, readers, instance: birth.instance, secret: birth.secret };
+        let inner = Inner { writer, readers, instance: birth.instance, secret: birth.secret, restored_at };
         Ok((Self(Arc::new(inner)), loaded))
     }
 
@@ -201,6 +204,13 @@ impl Store {
     /// Who owns what is labelled with it. Made at the first open.
     pub fn instance(&self) -> InstanceId {
         self.0.instance
+    }
+
+    /// When this state was put back from a copy: what the engine has of before and no row knows was made after the
+    /// copy was taken, and may be somebody's work. Nothing once an operator has said that it is not
+    /// ([`crate::backup::release`]).
+    pub fn restored_at(&self) -> Option<Timestamp> {
+        self.0.restored_at
     }
 
     /// A secret of this installation, to derive tokens from. Made at the first open.

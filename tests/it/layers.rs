@@ -33,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
+    ("fuzz", &["config", "domain", "git", "github", "image-builder"]),
     // The stand-in for GitHub; its tests know everything.
     ("tests", &["domain", "git"]),
 ];

@@ -5,6 +5,7 @@ use std::io::Write as _;
 mod access;
 mod api;
 mod audit;
+mod backup;
 mod browser;
 mod cadence;
 mod claims;

@@ -469,6 +469,13 @@ impl World {
         self.start().await;
     }
 
+    /// An orderly stop, something done to the state directory, and a start.
+    pub async fn stopped(&mut self, meanwhile: impl FnOnce(&std::path::Path)) {
+        self.stop_server().await;
+        meanwhile(&self.state_dir());
+        self.start().await;
+    }
+
     /// As near to `kill -9` as one process allows, and a start on the same state and engine. Agents go on.
     pub async fn crash(&mut self, how: Crash) {
         let app = self.app().clone();

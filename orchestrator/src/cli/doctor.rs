@@ -1,21 +1,24 @@
 //! `hotbed doctor`: what is missing, and how to mend it.
 
+mod live;
+
 use std::process::ExitCode;
 
 use docker::{DockerBackend, DockerConfig};
 use domain::ports::Backend;
-use domain::{InstanceId, Result};
+use domain::{Clock as _, InstanceId, Result, SystemClock};
 use serde::Serialize;
 
+use super::samples::Samples;
 use super::{Ctx, load};
 
 #[derive(Serialize)]
-struct Finding {
-    check: &'static str,
-    good: bool,
-    detail: String,
+pub(super) struct Finding {
+    pub check: &'static str,
+    pub good: bool,
+    pub detail: String,
     /// What to do about it.
-    mend: Option<String>,
+    pub mend: Option<String>,
 }
 
 fn finding(check: &'static str, outcome: std::result::Result<String, (String, String)>) -> Finding {
@@ -26,6 +29,22 @@ fn finding(check: &'static str, outcome: std::result::Result<String, (String, St
 }
 
 pub async fn run(ctx: &Ctx) -> Result<ExitCode> {
+    let findings = examine(ctx).await;
+    if ctx.out.json {
+        ctx.out.print_json(&findings)?;
+    } else {
+        for f in &findings {
+            println!("{} {}: {}", if f.good { "ok  " } else { "MISS" }, f.check, f.detail);
+            if let Some(mend) = &f.mend {
+                println!("     {mend}");
+            }
+        }
+    }
+    Ok(if findings.iter().all(|f| f.good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// This machine, and where a server runs, what it says of itself.
+pub(super) async fn examine(ctx: &Ctx) -> Vec<Finding> {
     let mut findings = Vec::new();
     let config = load(&ctx.config);
     findings.push(finding(
@@ -74,18 +93,13 @@ pub async fn run(ctx: &Ctx) -> Result<ExitCode> {
                 Err(e) => Err((e.chain(), "start it with `hotbed serve`, or read its log".into())),
             },
         ));
-    }
-    if ctx.out.json {
-        ctx.out.print_json(&findings)?;
-    } else {
-        for f in &findings {
-            println!("{} {}: {}", if f.good { "ok  " } else { "MISS" }, f.check, f.detail);
-            if let Some(mend) = &f.mend {
-                println!("     {mend}");
-            }
+        // What can't be asked has been said: the server is not there.
+        if let Ok(text) = client.text("/metrics").await {
+            let now = SystemClock.now().as_microsecond() as f64 / 1e6;
+            findings.extend(live::judge(&Samples::parse(&text), now));
         }
     }
-    Ok(if findings.iter().all(|f| f.good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    findings
 }
 
 async fn engine(settings: &config::DockerSettings) -> std::result::Result<String, (String, String)> {

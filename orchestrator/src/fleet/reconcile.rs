@@ -28,6 +28,8 @@ pub struct ReconcileReport {
     pub observed: usize,
     pub adopted: usize,
     pub removed_orphans: usize,
+    /// Without a record, and left alone since the state was restored.
+    pub spared: usize,
     pub lost: usize,
     pub restarted: usize,
     pub overdue: usize,
@@ -37,11 +39,12 @@ impl fmt::Display for ReconcileReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} records, {} observed: {} adopted, {} orphans removed, {} lost, {} restarted, {} overdue",
+            "{} records, {} observed: {} adopted, {} orphans removed, {} spared, {} lost, {} restarted, {} overdue",
             self.records,
             self.observed,
             self.adopted,
             self.removed_orphans,
+            self.spared,
             self.lost,
             self.restarted,
             self.overdue
@@ -162,11 +165,16 @@ impl Fleet {
             if self.get(id).is_some() {
                 continue;
             }
+            if self.spared.sandbox(id) {
+                report.spared += 1;
+                continue;
+            }
             report.removed_orphans += 1;
             self.metrics.orphan("sandbox");
             info!(sandbox = %id, "removing a sandbox without a record");
             self.backend.stop(id).await?;
         }
+        self.metrics.set_spared("sandbox", report.spared);
         Ok(report)
     }
 

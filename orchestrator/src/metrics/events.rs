@@ -191,6 +191,10 @@ impl Metrics {
     }
 
     /// `kind` is `sandbox` or `capture`.
+    pub fn set_spared(&self, kind: &'static str, count: usize) {
+        self.spared.get_or_create(&OfKind { kind }).set(count as i64);
+    }
+
     pub fn orphan(&self, kind: &'static str) {
         self.orphans.get_or_create(&OfKind { kind }).inc();
     }

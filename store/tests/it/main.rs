@@ -1,6 +1,7 @@
 //! The store through its public face, on real files, with real processes killed.
 
 mod audit;
+mod backup;
 mod build_logs;
 mod deliveries;
 mod kill;
