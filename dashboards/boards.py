@@ -258,6 +258,7 @@ ENGINE = Board(
             bars("5xx of the last hour, by route", "503 has a Retry-After: a limit or something that is away.", "none", ("{{route}} {{status}}", 'topk(10, sum by (route, status) (increase(hotbed_api_requests_total{status=~"5.."}[1h])))'), limit=1),
             lines("Refused by a quota, an hour", "A user or a repo had its share (`quotas`).", "none", ("{{quota}}", hourly("hotbed_quota_refusals_total", "quota"))),
             stat("Lines of the audit log that were lost", "The store took none for so long that there was no room for more. 0 is right.", "none", "sum(hotbed_audit_lost_total)", width=6),
+            lines("Spans of traces a second, by what became of them", "Sent to the collector, failed because it was away or refused them, dropped because too many waited.", "none", ("{{result}}", rate("hotbed_trace_spans_total", "result"))),
             lines("Keys and tokens refused, an hour", "By whose they were. Runbook: HotbedTokensRefused.", "none", ("{{kind}}", hourly("hotbed_tokens_refused_total", "kind"))),
             lines("Background tasks: runs that failed, an hour", "The log says why.", "none", ("{{task}}", hourly("hotbed_task_failures_total", "task"))),
             bars("Time since a task last ended well, in its own intervals", "Above 3 it is not run, or fails each time. Runbook: HotbedTaskNotRun.", "none", ("{{task}}", "(time() - hotbed_task_last_success_timestamp_seconds) / hotbed_task_interval_seconds"), limit=3),

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use domain::wire::PullOrder;
-use domain::{Error, Result};
+use domain::{Error, Result, TraceContext};
 use serde_json::Value;
 
 /// Longer than Hotbed itself takes for a forge that is slow.
@@ -117,7 +117,8 @@ fn call(base: &str, token: &str, method: &str, body: &[u8]) -> Result<Value> {
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     let head = format!(
         "{method} /v1/pull-requests HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+         Content-Type: application/json\r\n{}Content-Length: {}\r\nConnection: close\r\n\r\n",
+        trace_header(std::env::var("TRACEPARENT").ok()),
         body.len()
     );
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).map_err(failed)?;
@@ -132,6 +133,12 @@ fn call(base: &str, token: &str, method: &str, body: &[u8]) -> Result<Value> {
         return Err(Error::denied(said));
     }
     value.map_err(|e| Error::permanent("read Hotbed's answer").caused_by(e))
+}
+
+/// Where this command stands in a trace, if Hotbed or a tool of the session has told it.
+fn trace_header(told: Option<String>) -> String {
+    let place = told.and_then(|text| text.parse::<TraceContext>().ok());
+    place.map(|at| format!("traceparent: {}\r\n", at.traceparent())).unwrap_or_default()
 }
 
 /// Status and body. Hotbed says how long its answers are.
@@ -168,6 +175,14 @@ mod tests {
         for bad in [&["create", "--title"][..], &["create", "x"], &["merge"], &["list", "x"]] {
             assert!(parse(bad).unwrap_err().to_string().contains("hotbed-agent pr create"), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_place_in_a_trace_is_told_and_nothing_else_is() {
+        let place = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(trace_header(Some(place.into())), format!("traceparent: {place}\r\n"));
+        assert_eq!(trace_header(Some(format!("{place}\r\nX-Other: 1"))), "");
+        assert_eq!(trace_header(None), "");
     }
 
     #[test]

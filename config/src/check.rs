@@ -14,11 +14,12 @@ use crate::de::{decode, place_of};
 use crate::error::{Problem, Source, clip};
 use crate::pem;
 use crate::sections::{
-    BackendSection, File, ForgeSection, ImageSection, NetworkSection, RepoSection, WindowSection,
+    BackendSection, File, ForgeSection, ImageSection, NetworkSection, RepoSection, TracingSection,
+    WindowSection,
 };
 use crate::settings::{
     AccessSettings, BuildSettings, DockerSettings, ForgeSettings, QuotaSettings, RegistrySettings,
-    RetentionSettings, Settings, TlsSettings, WarmupSettings,
+    RetentionSettings, Settings, TlsSettings, TracingSettings, WarmupSettings,
 };
 use crate::tree::{Node, Value, merge};
 use crate::values::{ByteSize, Cpus, FilePath, ListenAddress, SecretRef};
@@ -129,6 +130,10 @@ impl<'a> Checker<'a> {
         self.tls(file);
         self.quotas(file);
         self.warmups(file);
+        if let Some(tracing) = &file.tracing {
+            let key = "tracing.per_second";
+            self.at_least("", key, tracing.per_second, 1, "leave `tracing` out where nothing is traced");
+        }
         for path in file.ca_certificates.iter().enumerate() {
             self.certificate("", "ca_certificates", path);
         }
@@ -533,6 +538,19 @@ impl<'a> Checker<'a> {
                 per_second: file.warmups.per_second,
                 origins: file.warmups.origins.iter().map(|o| o.0.clone()).collect(),
             },
+            tracing: file.tracing.as_ref().map(|section| self.tracing_settings(section)),
+        }
+    }
+
+    fn tracing_settings(&self, section: &TracingSection) -> TracingSettings {
+        let address = &section.endpoint.0;
+        let has_path = address.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+        TracingSettings {
+            endpoint: if has_path { address.clone() } else { format!("{address}/v1/traces") },
+            service_name: section.service_name.0.clone(),
+            sample: section.sample.0,
+            per_second: section.per_second,
+            headers: section.headers.0.iter().map(|(n, s)| (n.clone(), self.source(s))).collect(),
         }
     }
 

@@ -33,7 +33,7 @@ pub struct RepoChange {
 /// What a reload means.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ConfigDiff {
-    /// Take effect only after a restart: `listen`, `tls`, `state_dir`, `backend`, `forge`.
+    /// Take effect only after a restart: `listen`, `tls`, `state_dir`, `backend`, `forge`, `tracing`.
     pub restart: Vec<Change>,
     /// Settings that take effect at once.
     pub hot: Vec<Change>,
@@ -67,7 +67,7 @@ impl fmt::Display for ConfigDiff {
     }
 }
 
-const RESTART: [&str; 5] = ["listen", "tls", "state_dir", "backend", "forge"];
+const RESTART: [&str; 6] = ["listen", "tls", "state_dir", "backend", "forge", "tracing"];
 
 pub(crate) fn diff(old: &Config, new: &Config) -> ConfigDiff {
     let mut settings = changes(&json(&old.settings), &json(&new.settings));

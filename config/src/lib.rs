@@ -39,7 +39,7 @@ pub use recipe_text::{recipe_json, recipe_yaml};
 pub use settings::{
     AccessSettings, BuildSettings, DockerSettings, ForgeSettings, GithubSettings, GithubUsers, OidcSettings,
     QuotaSettings, RegistrySettings, RetentionSettings, RoleRule, Settings, SigningAlgorithm, TlsSettings,
-    UserRule, WarmupSettings,
+    TracingSettings, UserRule, WarmupSettings,
 };
 pub use values::{ListenAddress, SecretRef, is_loopback};
 

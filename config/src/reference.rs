@@ -118,6 +118,12 @@ pub(crate) fn sections() -> Vec<Section> {
             "warmups: { live: 64, per_second: 2000, origins: [ \"https://ui.example.com\" ] }\nrepos: []\n",
         ),
         section(
+            "tracing",
+            "tracing",
+            keys_of::<sections::TracingSection>(),
+            "tracing:\n  endpoint: http://collector.internal:4318\n  sample: 0.2\n  headers: { authorization: { file: /etc/hotbed/otlp } }\nrepos: []\n",
+        ),
+        section(
             "defaults",
             "defaults",
             keys_of::<sections::DefaultsSection>(),

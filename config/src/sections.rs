@@ -21,7 +21,7 @@ pub(crate) use self::sandbox::{
 };
 pub(crate) use self::server::{
     BackendSection, BudgetSection, BuildsSection, DockerSection, KubernetesSection, QuotasSection,
-    RegistrySection, RetentionSection, TlsSection, WarmupsSection,
+    RegistrySection, RetentionSection, TlsSection, TracingSection, WarmupsSection,
 };
 use crate::values::{BranchName, FilePath, GitUrl, ListenAddress, Repo, Workspace, parse};
 
@@ -74,6 +74,9 @@ pub(crate) struct File {
     /// What announcements of sessions may use, and who may make them.
     #[serde(default)]
     pub warmups: WarmupsSection,
+    /// Where spans are sent; nowhere when not given. A change needs a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<TracingSection>,
     /// PEM files that go into the trust store of every image, before those of the repo.
     #[serde(default)]
     pub ca_certificates: Vec<FilePath>,

@@ -1,6 +1,7 @@
 //! What Hotbed itself is told by the configuration, as types without YAML. What concerns a repo is
 //! [`domain::RepoSpec`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,22 @@ pub struct Settings {
     pub quotas: QuotaSettings,
     pub warmups: WarmupSettings,
     pub retention: RetentionSettings,
+    /// `None` where nothing is traced.
+    pub tracing: Option<TracingSettings>,
+}
+
+/// Where spans are sent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TracingSettings {
+    /// The whole address.
+    pub endpoint: String,
+    pub service_name: String,
+    /// Above 0, at most 1.
+    pub sample: f64,
+    /// Traces a second, at least 1.
+    pub per_second: u32,
+    /// By their names, in lower case.
+    pub headers: BTreeMap<String, SecretSource>,
 }
 
 /// Where images are pushed.

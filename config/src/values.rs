@@ -7,15 +7,15 @@ mod quantity;
 mod time;
 
 pub use name::SecretRef;
-pub(crate) use name::Secrets;
 pub(crate) use name::{
     Account, BranchName, BranchPattern, Directory, Env, EnvName, FilePath, ImageReference, Needle,
     NetworkName, PackageName, PullText, Repo, RuntimeName, ServiceName, SetName, Shell, Suite, TreeFile,
     TreePattern, Workspace,
 };
+pub(crate) use name::{Headers, Secrets};
 pub(crate) use net::{DockerHost, GitUrl, HostPattern, HttpUrl, IssuerUrl, Origin};
 pub use net::{ListenAddress, is_loopback};
-pub(crate) use quantity::{ByteSize, Cpus, Period, Port, Rate};
+pub(crate) use quantity::{ByteSize, Cpus, Period, Port, Rate, Share};
 pub(crate) use time::{Days, Hours, Schedule, Zone};
 
 use std::fmt;

@@ -20,6 +20,7 @@ mod session;
 mod spec;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trace;
 mod tree_path;
 pub mod wire;
 
@@ -53,4 +54,5 @@ pub use spec::{
     PoolPolicy, PullPolicy, PushPolicy, Recipe, RepoSpec, Resources, RolloutPolicy, SecretSource,
     SessionPolicy, Window,
 };
+pub use trace::{NoTraceParent, TraceContext};
 pub use tree_path::TreePath;

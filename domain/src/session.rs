@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Absorbed, Branch, CommitId, Digest, ExecId, Identity, ImageId, Life, News, PullRequestId, RepoName,
-    Reviews, SandboxId, SessionId, SnapshotId, WarmupId,
+    Reviews, SandboxId, SessionId, SnapshotId, TraceContext, WarmupId,
 };
 
 /// Where a session is in its life.
@@ -239,6 +239,9 @@ pub struct SessionRecord {
     pub end: Option<EndReason>,
     /// What is wrong with it now, or why it ended as it did, in words.
     pub trouble: Option<String>,
+    /// Its place in a trace: what is done for it stands below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
 }
 
 /// Somebody who prompted in a session.
@@ -386,6 +389,9 @@ pub struct PullRequestRecord {
     /// What it is to say, where the forge has not been told yet.
     #[serde(default)]
     pub rewording: Option<Rewording>,
+    /// The place in a trace of whoever asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
 }
 
 /// What a pull request says.
@@ -456,6 +462,9 @@ pub struct WarmupRecord {
     pub prepared_at: Option<Timestamp>,
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
+    /// The first announcement's place in a trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
 }
 
 impl WarmupRecord {

@@ -15,6 +15,7 @@ mod problem;
 mod sessions;
 mod snapshots;
 mod terminal;
+pub(crate) mod traced;
 pub mod types;
 mod users;
 mod warmups;
@@ -31,6 +32,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, options};
 use domain::{Error, Result};
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument as _;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -40,6 +42,7 @@ use crate::idempotency::Key;
 
 use caller::{Caller, authenticate};
 pub use problem::{ApiError, Payload};
+use traced::Traced;
 
 type ApiResult<T> = std::result::Result<T, ApiError>;
 type Hotbed = State<Arc<App>>;
@@ -153,6 +156,7 @@ fn router(app: Arc<App>) -> Router {
             "/v1/openapi.json",
             get(move || async move { ([(header::CONTENT_TYPE, "application/json")], text.to_string()) }),
         )
+        .layer(middleware::from_fn_with_state(app.clone(), traced::traced))
         .layer(middleware::from_fn_with_state(app.clone(), authenticate))
         .layer(DefaultBodyLimit::max(MAX_FILE));
     Router::new()
@@ -165,6 +169,7 @@ fn router(app: Arc<App>) -> Router {
                 // What `cors` answers; without a route of its own the question would not come to it.
                 .route("/v1/warmups", options(|| async { StatusCode::NO_CONTENT }))
                 .route("/v1/warmups/{id}", options(|| async { StatusCode::NO_CONTENT }))
+                .layer(middleware::from_fn_with_state(app.clone(), traced::traced))
                 .layer(middleware::from_fn_with_state(app.clone(), authenticate))
                 .layer(DefaultBodyLimit::max(MAX_JSON))
                 // Outside: a browser asks whether it may call before it shows its token.
@@ -225,7 +230,7 @@ where
 pub(crate) async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    match tokio::spawn(work).await {
+    match tokio::spawn(work.in_current_span()).await {
         Ok(done) => done,
         Err(e) => Err(Error::permanent("a bug: the work of a request ended in a panic").caused_by(e)),
     }

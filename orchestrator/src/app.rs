@@ -43,6 +43,7 @@ use crate::room::Room;
 use crate::sessions::{self, Session, Sessions};
 use crate::shipping::{self, Destination, Shipping, ThroughEngine};
 use crate::tasks::Tasks;
+use crate::traces::Tracer;
 use crate::warmups::{self, Warmups};
 use crate::{agent_binary, links};
 
@@ -61,6 +62,9 @@ const AUDIT_WRITE_EVERY: Duration = Duration::from_secs(1);
 const AUDIT_SHORTEN_EVERY: Duration = Duration::from_secs(3600);
 /// How often deadlines are looked at.
 const REAP_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the last spans may take to leave at shutdown.
+const SPANS_LEAVE: Duration = Duration::from_secs(5);
 
 /// How long requests that are under way may take to end at shutdown.
 const GRACE: Duration = Duration::from_secs(5);
@@ -97,6 +101,8 @@ pub struct Options {
     pub registry: Option<config::RegistrySettings>,
     /// Where pull requests are opened.
     pub forge: config::ForgeSettings,
+    /// Where spans are sent.
+    pub tracing: Option<config::TracingSettings>,
 }
 
 impl Options {
@@ -118,6 +124,7 @@ impl Options {
             warmups: warmups::Limits::default(),
             registry: None,
             forge: config::ForgeSettings::Local,
+            tracing: None,
         }
     }
 }
@@ -147,6 +154,7 @@ pub struct App {
     pub session_logs: SessionLogs,
     pub idempotency: Arc<Idempotency>,
     pub metrics: Arc<Metrics>,
+    pub tracer: Arc<Tracer>,
     pub clock: SharedClock,
     pub stop: CancellationToken,
     pub api_key: String,
@@ -178,6 +186,7 @@ impl App {
         let metrics = Arc::new(Metrics::new(name, clock.now()));
         metrics.announce();
         metrics.set_budget(options.budget);
+        let tracer = Tracer::open(options.tracing.as_ref(), clock.clone(), &metrics)?;
         let stop = CancellationToken::new();
 
         let run_dir = options.state_dir.join("run");
@@ -237,6 +246,7 @@ impl App {
                 store: store.clone(),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
+                tracer: tracer.clone(),
                 limits: options.warmups,
                 quotas: quotas.clone(),
                 stop: stop.clone(),
@@ -261,6 +271,7 @@ impl App {
                 room: room.clone(),
                 rollout: rollout.clone(),
                 quotas: quotas.clone(),
+                tracer: tracer.clone(),
             },
             loaded.sessions,
             stop.clone(),
@@ -295,6 +306,7 @@ impl App {
             logs: build_logs.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
+            tracer: tracer.clone(),
             stop: stop.clone(),
             settings: options.builds,
             cadences: loaded.cadences,
@@ -342,11 +354,12 @@ impl App {
                 logs: session_logs.clone(),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
+                tracer: tracer.clone(),
             },
             loaded.pull_requests,
         );
         let gateway = Gateway::new(mirrors.clone(), gateway_options(&sessions, &pulls));
-        fleet.set_relay(Arc::new(Relay::new(gateway, sessions.clone(), pulls.clone())));
+        fleet.set_relay(Arc::new(Relay::new(gateway, sessions.clone(), pulls.clone(), tracer.clone())));
 
         let listener = links::bind(&shared.join("hotbed.sock"))?;
         tokio::spawn(links::serve(listener, Arc::new(Gatekeeper(fleet.clone())), stop.clone()));
@@ -377,6 +390,7 @@ impl App {
             session_logs,
             idempotency,
             metrics,
+            tracer,
             clock,
             stop,
             api_key,
@@ -679,6 +693,7 @@ impl App {
             warn!(error = %e.chain(), "could not write down when keys were last used");
         }
         self.audit.finish().await;
+        self.tracer.finish(SPANS_LEAVE).await;
         self.session_logs.clone().close().await;
         self.store.clone().close().await;
     }

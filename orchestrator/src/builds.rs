@@ -16,11 +16,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::ports::{ByteStream, Mirrors};
 use domain::{
-    BuildId, BuildRecord, BuildState, CadenceRecord, Error, ImageId, ImageRecord, ImageState, Purpose,
-    RepoName, RepoSpec, Result, SharedClock, Trigger, wire,
+    BuildId, BuildRecord, BuildState, CadenceRecord, Error, ErrorKind, ImageId, ImageRecord, ImageState,
+    Purpose, RepoName, RepoSpec, Result, SharedClock, Trigger, wire,
 };
 use futures_util::StreamExt;
 use image_builder::{BuildFailure, BuildJob, BuildLog, BuildOutcome, BuildSecret, Limits};
+use jiff::{SignedDuration, Timestamp};
 use store::{BuildLogs, Store, Tx};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,7 @@ use crate::images::Images;
 use crate::metrics::Metrics;
 use crate::repos::Repos;
 use crate::secrets;
+use crate::traces::{Tracer, kinds};
 use queue::{Lane, Lanes};
 
 /// A queued build that has not begun by then is given up.
@@ -58,6 +60,7 @@ pub struct Builds {
     logs: BuildLogs,
     clock: SharedClock,
     metrics: Arc<Metrics>,
+    tracer: Arc<Tracer>,
     lanes: Mutex<Lanes>,
     looks: Arc<Semaphore>,
     /// One import into the engine at a time: of two builds on one base the second finds the first one's.
@@ -87,6 +90,7 @@ pub struct Parts {
     pub logs: BuildLogs,
     pub clock: SharedClock,
     pub metrics: Arc<Metrics>,
+    pub tracer: Arc<Tracer>,
     pub stop: CancellationToken,
     pub settings: config::BuildSettings,
     /// As they were stored.
@@ -105,6 +109,7 @@ impl Builds {
             logs,
             clock,
             metrics,
+            tracer,
             stop,
             settings,
             cadences,
@@ -119,6 +124,7 @@ impl Builds {
             logs,
             clock,
             metrics,
+            tracer,
             lanes: Mutex::new(Lanes::new(cadences, settings.at_once as usize)),
             looks: Arc::new(Semaphore::new(LOOKS)),
             importing: Semaphore::new(1),
@@ -442,6 +448,7 @@ impl Builds {
         for phase in &record.phases {
             self.metrics.build_phase(&record.repo, phase.phase, phase.seconds);
         }
+        self.trace(&record, now);
         let (repo, build) = (&record.repo, record.id);
         match &record.error {
             None => info!(%repo, %build, state = record.state.as_str(), "build ended"),
@@ -458,6 +465,28 @@ impl Builds {
             warn!(%build, error = %e.chain(), "could not record the end of a build");
         }
         self.ended.notify_one();
+    }
+
+    /// A build's trace, when it is over: its phases came one after the other.
+    fn trace(&self, record: &BuildRecord, now: Timestamp) {
+        // One that never began took no time that anybody waits for.
+        let Some(begun) = record.started_at else { return };
+        let mut span = self.tracer.begin(&kinds::BUILD, None).lasted(begun, now);
+        span.set(kinds::BUILD_ID, record.id.to_string());
+        span.set(kinds::REPO, record.repo.to_string());
+        span.set(kinds::RESULT, record.state.as_str());
+        if record.state == BuildState::Failed {
+            span.fail(ErrorKind::Permanent);
+        }
+        let (here, mut at) = (span.context(), begun);
+        for phase in &record.phases {
+            let took = SignedDuration::try_from_secs_f64(phase.seconds).unwrap_or_default();
+            let end = at.checked_add(took).unwrap_or(at);
+            let mut part = self.tracer.past(&kinds::BUILD_PHASE, here.as_ref(), at, end);
+            part.set(kinds::BUILD_ID, record.id.to_string());
+            part.set(kinds::OF, phase.phase.as_str());
+            at = end;
+        }
     }
 
     /// Writes the record of the build that runs, in memory and on disk.

@@ -340,6 +340,7 @@ async fn serve(ctx: &Ctx) -> Result<()> {
     options.warmups = limits(settings);
     options.registry = settings.registry.clone();
     options.forge = settings.forge.clone();
+    options.tracing = settings.tracing.clone();
     let app = App::start(options).await?;
     let endpoint = match Endpoint::handed_over(certificate.clone())? {
         Some(endpoint) => endpoint,

@@ -189,7 +189,7 @@ impl Freshness {
         let synced = self.fleet.sync_idle(&entry, &spec.branch, tip.clone(), SYNC_LIMIT);
         let synced = timeout(SYNC_LIMIT * 2, synced).await;
         match synced.unwrap_or_else(|_| Err(Error::timeout("sync an idle member"))) {
-            Ok(()) => {
+            Ok(_) => {
                 let moved = self.state().moved.get(&spec.name).copied();
                 if let Some(moved) = moved {
                     self.metrics.pool_caught_up(moved.elapsed());

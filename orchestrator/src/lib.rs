@@ -44,4 +44,5 @@ pub mod spared;
 pub mod stats;
 pub mod tasks;
 pub mod tls;
+pub mod traces;
 pub mod warmups;

@@ -59,6 +59,8 @@ const PULL_ENDS: [&str; 2] = ["merged", "closed"];
 const WEBHOOK_RESULTS: [&str; 5] = ["taken", "repeated", "forged", "refused", "failed"];
 pub const OUTBOX_KINDS: [&str; 1] = ["pull_request"];
 pub const QUEUES: [&str; 3] = ["cold_start", "build", "webhook"];
+/// What becomes of a span.
+const SPAN_RESULTS: [&str; 3] = ["exported", "failed", "dropped"];
 const ORPHAN_KINDS: [&str; 2] = ["sandbox", "capture"];
 const TOKEN_KINDS: [&str; 3] = ["api", "agent", "webhook"];
 const SANDBOX_STATES: [SandboxState; 6] = [
@@ -203,6 +205,7 @@ pub struct Metrics {
     tokens_refused: Family<OfKind, Counter>,
     quota_refusals: Family<RepoQuota, Counter>,
     audit_lost: Counter,
+    spans: Family<OfResult, Counter>,
     pub disk_free_bytes: Family<OfDisk, Gauge>,
     pub disk_free_ratio: Family<DiskOf, FloatGauge>,
     api_requests: Family<RouteStatus, Counter>,
@@ -499,6 +502,11 @@ impl Metrics {
             ),
             audit_lost: b
                 .one("audit_lost", "Lines of the audit log that were lost because the store took none for long"),
+            spans: b.family(
+                "trace_spans",
+                "Spans of traces: sent to the collector, refused by it or unsent because it was away, or dropped because too many waited",
+                [Values::Words(SPAN_RESULTS.to_vec())],
+            ),
             disk_free_bytes: b.family("disk_free_bytes", "Room left on a disk", [disks()]),
             disk_free_ratio: b.family(
                 "disk_free_ratio",
@@ -555,6 +563,9 @@ impl Metrics {
         }
         for result in PULL_RESULTS {
             let _ = self.pull_requests.get_or_create(&OfResult { result });
+        }
+        for result in SPAN_RESULTS {
+            let _ = self.spans.get_or_create(&OfResult { result });
         }
         for result in WEBHOOK_RESULTS {
             let _ = self.webhooks.get_or_create(&OfResult { result });

@@ -13,7 +13,7 @@ use dashmap::{DashMap, DashSet};
 use domain::ports::{CommitLine, Forge, Mirrors, NewPullRequest, PullRequestOutcome, UserToken};
 use domain::{
     Asked, Branch, Error, ErrorKind, PullRequestId, PullRequestRecord, PullRequestState, RepoName, Result,
-    Reviews, SessionId, SessionRecord, SharedClock, TreePath, Words,
+    Reviews, SessionId, SessionRecord, SharedClock, TraceContext, TreePath, Words,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -25,6 +25,7 @@ use crate::github::People;
 use crate::github::people::Held;
 use crate::metrics::Metrics;
 use crate::repos::Repos;
+use crate::traces::{Tracer, kinds};
 
 /// One question to the forge.
 const FORGE_DEADLINE: Duration = Duration::from_secs(60);
@@ -52,6 +53,8 @@ pub struct PullOrder {
     pub body: Option<String>,
     pub base: Option<Branch>,
     pub draft: bool,
+    /// Where the wish stands; at the session's place when not given.
+    pub trace: Option<TraceContext>,
 }
 
 /// What one pull request is about: there is one for each.
@@ -79,6 +82,7 @@ pub struct Parts {
     pub logs: SessionLogs,
     pub clock: SharedClock,
     pub metrics: Arc<Metrics>,
+    pub tracer: Arc<Tracer>,
 }
 
 pub struct Pulls {
@@ -90,6 +94,7 @@ pub struct Pulls {
     logs: SessionLogs,
     clock: SharedClock,
     metrics: Arc<Metrics>,
+    tracer: Arc<Tracer>,
     pending: DashMap<PullRequestId, PullRequestRecord>,
     /// Those that are to say something else, and since when.
     rewordings: DashMap<PullRequestId, Timestamp>,
@@ -134,7 +139,7 @@ impl std::fmt::Debug for Pulls {
 
 impl Pulls {
     pub fn new(parts: Parts, loaded: Vec<PullRequestRecord>) -> Arc<Self> {
-        let Parts { forge, people, repos, mirrors, store, logs, clock, metrics } = parts;
+        let Parts { forge, people, repos, mirrors, store, logs, clock, metrics, tracer } = parts;
         let rewordings = loaded.iter().filter_map(|r| Some((r.id, r.rewording.as_ref()?.since))).collect();
         let by_subject = loaded.iter().map(|r| (Subject::of(r), r.id)).collect();
         let (pending, open): (Vec<_>, Vec<_>) =
@@ -150,6 +155,7 @@ impl Pulls {
             logs,
             clock,
             metrics,
+            tracer,
             pending,
             rewordings,
             by_subject,
@@ -178,9 +184,10 @@ impl Pulls {
         let subject = Subject { repo: session.repo.clone(), head: session.branch.clone(), base };
         let _turn = self.turn(&subject).await?;
         let asked = Asked { title: order.title, body: order.body };
+        let trace = order.trace.or_else(|| session.trace.clone());
         match self.under_way(&subject).await? {
             Some(there) => self.ask_for_more(session, there, asked, key).await,
-            None => self.open_new(session, subject, asked, order.draft, key).await,
+            None => self.open_new(session, subject, asked, order.draft, trace, key).await,
         }
     }
 
@@ -190,6 +197,7 @@ impl Pulls {
         subject: Subject,
         asked: Asked,
         draft: bool,
+        trace: Option<TraceContext>,
         key: Option<&crate::idempotency::Guard>,
     ) -> Result<PullRequestRecord> {
         let words = self.words(session, &subject.base, &asked).await;
@@ -217,6 +225,7 @@ impl Pulls {
             asked,
             said: None,
             rewording: None,
+            trace,
         };
         self.store.commit(keyed(Tx::new().pull_request(&record).durable(), key, record.id)).await?;
         self.by_subject.insert(subject, record.id);
@@ -385,6 +394,9 @@ impl Pulls {
             author: record.author.clone(),
             unanswered_since: again.then_some(record.created_at),
         };
+        let mut span = self.tracer.child(&kinds::PULL_REQUEST, record.trace.as_ref());
+        span.set(kinds::SESSION, record.session.to_string());
+        span.set(kinds::REPO, record.repo.to_string());
         let asked = tokio::time::timeout(FORGE_DEADLINE, self.ask_as_user(record.session, &new)).await;
         match asked.unwrap_or_else(|_| Err(Error::timeout("open a pull request"))) {
             Ok(Answer { outcome: PullRequestOutcome::ByHand { link }, why }) => {
@@ -392,6 +404,7 @@ impl Pulls {
                 record.error = Some(format!("{why}; open it at {link} once the branch is pushed"));
                 record.url = Some(link);
                 self.metrics.pull_request("by_hand");
+                span.set(kinds::RESULT, "by_hand");
             }
             Ok(Answer { outcome: PullRequestOutcome::Opened(opened), .. }) => {
                 record.state = PullRequestState::Open;
@@ -403,7 +416,10 @@ impl Pulls {
                 // One that was there before says what somebody else had it say.
                 record.said =
                     opened.created.then(|| Words { title: record.title.clone(), body: record.body.clone() });
-                self.metrics.pull_request(if opened.created { "opened" } else { "found" });
+                let result = if opened.created { "opened" } else { "found" };
+                self.metrics.pull_request(result);
+                span.set(kinds::RESULT, result);
+                span.set(kinds::NUMBER, opened.number as i64);
                 if opened.created
                     && let Ok(Some(session)) = self.store.session(record.session).await
                 {
@@ -413,17 +429,21 @@ impl Pulls {
                 info!(session = %record.session, repo = %record.repo, number = opened.number, "pull request open");
             }
             Err(e) if e.kind().is_retryable() => {
+                span.fail(e.kind());
                 record.error = Some(e.chain());
                 self.pending.insert(record.id, record.clone());
                 self.store.commit(Tx::new().pull_request(&record)).await?;
                 return Ok(record);
             }
             Err(e) => {
+                span.fail(e.kind());
                 record.state = PullRequestState::Refused;
                 record.error = Some(e.chain());
                 self.metrics.pull_request("refused");
+                span.set(kinds::RESULT, "refused");
             }
         }
+        drop(span);
         self.store.commit(Tx::new().pull_request(&record).durable()).await?;
         self.pending.remove(&record.id);
         self.open.note(&record);

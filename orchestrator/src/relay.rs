@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::response::IntoResponse;
 use dashmap::DashMap;
-use domain::{Error, Result, SandboxId, SessionRecord, wire};
+use domain::{Error, Result, SandboxId, SessionRecord, TraceContext, wire};
 use git::{Access, Caller, Gateway, RelayBody};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -15,23 +15,25 @@ use store::Page;
 use tokio::net::UnixStream;
 use tracing::debug;
 
-use crate::api::ApiError;
 use crate::api::types::{List, PullRequestView};
+use crate::api::{ApiError, traced};
 use crate::fleet::{Entry, RelayHandler};
 use crate::pulls::{PullOrder, Pulls};
 use crate::sessions::{Sessions, token};
+use crate::traces::{Span, Tracer, kinds};
 
 pub struct Relay {
     gateway: Gateway,
     sessions: Arc<Sessions>,
     pulls: Arc<Pulls>,
+    tracer: Arc<Tracer>,
     /// Connections open now, by sandbox.
     open: Arc<DashMap<SandboxId, u32>>,
 }
 
 impl Relay {
-    pub fn new(gateway: Gateway, sessions: Arc<Sessions>, pulls: Arc<Pulls>) -> Self {
-        Self { gateway, sessions, pulls, open: Arc::default() }
+    pub fn new(gateway: Gateway, sessions: Arc<Sessions>, pulls: Arc<Pulls>, tracer: Arc<Tracer>) -> Self {
+        Self { gateway, sessions, pulls, tracer, open: Arc::default() }
     }
 }
 
@@ -54,7 +56,7 @@ impl RelayHandler for Relay {
         }
         let served = git::serve_relay(stream, |request| {
             let (gateway, sessions, sandbox) = (self.gateway.clone(), self.sessions.clone(), sandbox.clone());
-            let pulls = self.pulls.clone();
+            let (pulls, tracer) = (self.pulls.clone(), self.tracer.clone());
             async move {
                 // Asked anew for each request: what a sandbox may do changes when it is claimed and when it ends.
                 let session = sessions.of_sandbox(sandbox.id).map(|s| s.record());
@@ -62,12 +64,15 @@ impl RelayHandler for Relay {
                 if !Gateway::is_git_path(request.uri().path()) {
                     return Own { sessions, pulls, session }.answer(request).await;
                 }
+                let mut span = session.as_ref().map_or(Span::Off, |record| of_git(&tracer, record, &request));
                 let access = match session {
                     Some(record) => Access::Push { session: record.id, branch: record.branch.clone() },
                     None => Access::ReadOnly,
                 };
                 let caller = Caller { sandbox: sandbox.id, repo: sandbox.repo.clone(), access };
-                gateway.handle(&caller, request).await
+                let response = gateway.handle(&caller, request).await;
+                span.set(kinds::STATUS, i64::from(response.status().as_u16()));
+                response
             }
         });
         if let Err(e) = served.await {
@@ -78,6 +83,19 @@ impl RelayHandler for Relay {
         }
         self.open.remove_if(&sandbox.id, |_, n| *n == 0);
     }
+}
+
+/// The span of what a session's sandbox asks of git, besides what there is.
+fn of_git<B>(tracer: &Arc<Tracer>, session: &SessionRecord, request: &Request<B>) -> Span {
+    let kind = match request.uri().path().rsplit('/').next() {
+        Some("git-receive-pack") if request.method() == Method::POST => &kinds::PUSH,
+        Some("git-upload-pack") if request.method() == Method::POST => &kinds::FETCH,
+        _ => return Span::Off,
+    };
+    let mut span = tracer.child(kind, session.trace.as_ref());
+    span.set(kinds::SESSION, session.id.to_string());
+    span.set(kinds::REPO, session.repo.to_string());
+    span
 }
 
 /// What a session asks for itself.
@@ -107,7 +125,11 @@ impl Own {
         let session = self.known(&request)?;
         match *request.method() {
             Method::POST => {
-                let order = order(request).await?;
+                // A command of the session's says where it stands; of another trace than its own it says nothing.
+                let own = session.trace.as_ref().map(TraceContext::trace_id);
+                let place = traced::sent(request.headers()).filter(|at| own == Some(at.trace_id()));
+                let mut order = order(request).await?;
+                order.trace = place;
                 let pulls = self.pulls.clone();
                 // A command that is interrupted takes nothing back.
                 let opened =
@@ -156,6 +178,7 @@ async fn order<B: git::Body>(request: Request<B>) -> Result<PullOrder> {
             .map(|b| b.parse().map_err(|e| Error::invalid(format!("`base`: {e}"))))
             .transpose()?,
         draft: order.draft,
+        trace: None,
     })
 }
 

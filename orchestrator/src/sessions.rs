@@ -21,7 +21,7 @@ use dashmap::DashMap;
 use domain::ports::{AgentLink, Mirrors};
 use domain::{
     Branch, EndReason, Error, Identity, RepoName, Result, SandboxId, SessionEvent, SessionId, SessionRecord,
-    SessionState, SharedClock, SnapshotId, WarmupId,
+    SessionState, SharedClock, SnapshotId, TraceContext, WarmupId,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ use store::{SessionLogs, Store, Tx};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, warn};
 
 use crate::demand::Demands;
 use crate::fleet::{Fleet, FleetEvent, after};
@@ -40,6 +40,7 @@ use crate::quotas::{Quotas, Seat};
 use crate::repos::Repos;
 use crate::rollout::Rollout;
 use crate::room::Room;
+use crate::traces::{Span, Tracer, kinds};
 use crate::warmups::Warmups;
 
 pub use create::{Created, Start};
@@ -74,6 +75,8 @@ pub struct NewSession {
     /// `Some(None)` means never.
     pub idle_end: Option<Option<Duration>>,
     pub env: BTreeMap<String, String>,
+    /// Where what is done for it stands.
+    pub trace: Option<TraceContext>,
 }
 
 /// For how long after they used a session people count as prompting.
@@ -195,6 +198,7 @@ pub struct Sessions {
     room: Arc<Room>,
     rollout: Arc<Rollout>,
     quotas: Arc<Quotas>,
+    tracer: Arc<Tracer>,
     live: DashMap<SessionId, Arc<Session>>,
     by_sandbox: DashMap<SandboxId, SessionId>,
     cold: Arc<Semaphore>,
@@ -226,6 +230,15 @@ pub struct Parts {
     pub room: Arc<Room>,
     pub rollout: Arc<Rollout>,
     pub quotas: Arc<Quotas>,
+    pub tracer: Arc<Tracer>,
+}
+
+/// Gives the lines of a session's driver the id of its trace.
+fn log_of(record: &SessionRecord) -> tracing::Span {
+    match &record.trace {
+        Some(trace) => tracing::error_span!("session", trace_id = format!("{:032x}", trace.trace_id())),
+        None => tracing::Span::none(),
+    }
 }
 
 /// A line for a session's log; it never holds anyone up, and a full queue costs the line.
@@ -286,6 +299,7 @@ impl Sessions {
             room,
             rollout,
             quotas,
+            tracer,
         } = parts;
         let now = clock.now();
         let (live, by_sandbox) = (DashMap::new(), DashMap::new());
@@ -310,6 +324,7 @@ impl Sessions {
             room,
             rollout,
             quotas,
+            tracer,
             live,
             by_sandbox,
             cold: Arc::new(Semaphore::new(COLD_STARTS)),
@@ -407,7 +422,8 @@ impl Sessions {
     fn spawn_driver(self: &Arc<Self>, session: Arc<Session>) {
         let me = self.clone();
         session.poke.notify_one();
-        self.tasks.spawn(async move {
+        let log = log_of(&session.lock());
+        let drive = async move {
             loop {
                 tokio::select! {
                     () = me.stop.cancelled() => return,
@@ -419,7 +435,8 @@ impl Sessions {
                     return;
                 }
             }
-        });
+        };
+        self.tasks.spawn(drive.instrument(log));
     }
 
     /// Changes the record and writes it; memory and disk in one order. The change tells what it did as a log line.
@@ -552,9 +569,30 @@ impl Sessions {
         self.live.remove(&session.id);
         session.leave_seat();
         self.metrics.session_ended(&record);
+        self.trace_life(&record);
         session.changed.send_modify(|n| *n += 1);
         session.poke.notify_one();
         debug!(session = %session.id, "session ended");
+    }
+
+    /// The whole of a session, in its trace.
+    fn trace_life(&self, record: &SessionRecord) {
+        let ended = record.ended_at.unwrap_or_else(|| self.clock.now());
+        let trace = record.trace.as_ref();
+        let mut span = self.tracer.past(&kinds::SESSION_LIFE, trace, record.created_at, ended);
+        span.set(kinds::SESSION, record.id.to_string());
+        span.set(kinds::REPO, record.repo.to_string());
+        span.set(kinds::LAUNCH, record.launch.as_str());
+        if let Some(end) = record.end {
+            span.set(kinds::RESULT, end.as_str());
+        }
+    }
+
+    /// A span of a session's, below its place.
+    fn span(&self, kind: &'static crate::traces::Kind, record: &SessionRecord) -> Span {
+        let mut span = self.tracer.child(kind, record.trace.as_ref());
+        span.set(kinds::SESSION, record.id.to_string());
+        span
     }
 
     /// How many wait for their turn to start a sandbox.

@@ -166,6 +166,7 @@ mod tests {
             asked: Default::default(),
             said: None,
             rewording: None,
+            trace: None,
             revisions: 1,
         };
         SessionPull { record, login: login.into(), began: at(40) }

@@ -15,8 +15,8 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 use domain::ports::Mirrors;
 use domain::{
-    Branch, Error, RepoName, RepoSpec, Result, SandboxId, SandboxState, SharedClock, WarmupId, WarmupRecord,
-    WarmupState,
+    Branch, Error, RepoName, RepoSpec, Result, SandboxId, SandboxState, SharedClock, TraceContext, WarmupId,
+    WarmupRecord, WarmupState,
 };
 use jiff::{SignedDuration, Timestamp};
 use store::{Receipt, Store, Tx};
@@ -27,6 +27,7 @@ use tracing::warn;
 use crate::fleet::{Fleet, after};
 use crate::metrics::Metrics;
 use crate::repos::Repos;
+use crate::traces::{Tracer, kinds};
 
 use crate::quotas::{Quotas, Seat};
 use crate::rate::Rate;
@@ -89,6 +90,7 @@ pub struct Warmups {
     store: Store,
     clock: SharedClock,
     metrics: Arc<Metrics>,
+    tracer: Arc<Tracer>,
     limits: RwLock<Limits>,
     quotas: Arc<Quotas>,
     rate: Rate,
@@ -116,6 +118,7 @@ pub struct Parts {
     pub store: Store,
     pub clock: SharedClock,
     pub metrics: Arc<Metrics>,
+    pub tracer: Arc<Tracer>,
     pub limits: Limits,
     pub quotas: Arc<Quotas>,
     pub stop: CancellationToken,
@@ -123,7 +126,7 @@ pub struct Parts {
 
 impl Warmups {
     pub fn new(parts: Parts, loaded: Vec<WarmupRecord>) -> Arc<Self> {
-        let Parts { fleet, repos, mirrors, store, clock, metrics, limits, quotas, stop } = parts;
+        let Parts { fleet, repos, mirrors, store, clock, metrics, tracer, limits, quotas, stop } = parts;
         let (live, by_client) = (DashMap::new(), DashMap::new());
         for record in loaded {
             by_client.insert((record.client.clone(), record.repo.clone()), record.id);
@@ -137,6 +140,7 @@ impl Warmups {
             store,
             clock,
             metrics,
+            tracer,
             quotas,
             rate: Rate::new(limits.per_second),
             limits: RwLock::new(limits),
@@ -222,6 +226,7 @@ impl Warmups {
         repo: &RepoName,
         branch: Option<Branch>,
         client: &str,
+        trace: Option<TraceContext>,
     ) -> Result<WarmupRecord> {
         let spec = self.repos.spec(repo)?;
         let now = self.clock.now();
@@ -248,6 +253,7 @@ impl Warmups {
                 preparing_since: Some(now),
                 prepared_at: None,
                 ended_at: None,
+                trace,
             };
             let receipt = self.store.submit(Tx::new().warmup(&record));
             self.live.insert(record.id, Warm::new(record.clone(), seat));
@@ -312,6 +318,11 @@ impl Warmups {
     /// Live ones only; looking prolongs nothing.
     pub fn get(&self, id: WarmupId) -> Option<WarmupRecord> {
         self.live.get(&id).map(|w| w.record.clone())
+    }
+
+    /// The place of a live one in its trace.
+    pub fn trace_of(&self, id: WarmupId) -> Option<Option<TraceContext>> {
+        self.live.get(&id).map(|w| w.record.trace.clone())
     }
 
     /// The member that is held for a warm-up of this repo, ready or on its way.
@@ -462,6 +473,14 @@ impl Warmups {
         record.state = state;
         record.ended_at = Some(now);
         self.metrics.warmup_ended(record, now);
+        let trace = record.trace.as_ref();
+        let mut span = self.tracer.past(&kinds::WARMUP_LIFE, trace, record.created_at, now);
+        span.set(kinds::WARMUP, record.id.to_string());
+        span.set(kinds::REPO, record.repo.to_string());
+        span.set(kinds::RESULT, state.as_str());
+        if let Some(sandbox) = record.sandbox {
+            span.set(kinds::SANDBOX, sandbox.to_string());
+        }
     }
 
     async fn free(&self, sandbox: SandboxId, warmup: WarmupId) -> Result<()> {

@@ -36,6 +36,7 @@ fn session(n: u128) -> SessionRecord {
         ended_at: None,
         end: None,
         trouble: None,
+        trace: None,
     }
 }
 

@@ -29,6 +29,7 @@ mod rollout;
 mod sessions;
 mod sizing;
 mod tls;
+mod traces;
 mod warmups;
 mod world;
 

@@ -18,6 +18,7 @@ fn claim() -> NewSession {
         timeout: None,
         idle_end: None,
         env: Default::default(),
+        trace: None,
     }
 }
 

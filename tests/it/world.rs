@@ -41,6 +41,8 @@ pub struct Setup {
     pub agents: FakeAgentOptions,
     /// Upstream and forge are a GitHub.
     pub github: bool,
+    /// Where spans are sent.
+    pub tracing: Option<config::TracingSettings>,
 }
 
 impl Setup {
@@ -50,12 +52,24 @@ impl Setup {
     }
 
     pub fn repos(repos: Vec<RepoSpec>) -> Self {
-        Self { repos, manual_clock: false, ready: true, agents: FakeAgentOptions::default(), github: false }
+        Self {
+            repos,
+            manual_clock: false,
+            ready: true,
+            agents: FakeAgentOptions::default(),
+            github: false,
+            tracing: None,
+        }
     }
 
     /// Upstream and forge are a stand-in for GitHub, with a user `ada` who may push.
     pub fn github(mut self) -> Self {
         self.github = true;
+        self
+    }
+
+    pub fn tracing(mut self, to: config::TracingSettings) -> Self {
+        self.tracing = Some(to);
         self
     }
 
@@ -282,6 +296,7 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub specs: Vec<RepoSpec>,
     hub: Option<Standin>,
+    tracing: Option<config::TracingSettings>,
     /// What lies in the file of the vault's keys at each start.
     pub vault_keys: String,
     shared_clock: SharedClock,
@@ -358,6 +373,7 @@ impl World {
             clock,
             specs,
             hub,
+            tracing: setup.tracing,
             vault_keys: "0a".repeat(32),
             shared_clock,
             server: None,
@@ -389,12 +405,14 @@ impl World {
         let forge = self.hub.as_ref().map_or(config::ForgeSettings::Local, |hub| {
             github_settings(hub, self.dir.path(), &self.vault_keys)
         });
+        let tracing = self.tracing.clone();
         let options = move || {
             let mut options = Options::new(&state, specs.clone(), Engine::Given(backend.clone()));
             options.agent = Some(b"no agent".to_vec());
             options.clock = clock.clone();
             options.schedules = false;
             options.forge = forge.clone();
+            options.tracing = tracing.clone();
             options
         };
         let (app, address) = runtime

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::written;
 use crate::values::{
-    ByteSize, Cpus, DockerHost, FilePath, ImageReference, NetworkName, Origin, Period, RuntimeName,
-    SecretRef, SetName,
+    ByteSize, Cpus, DockerHost, FilePath, Headers, HttpUrl, ImageReference, NetworkName, Origin, Period,
+    RuntimeName, SecretRef, ServiceName, SetName, Share,
 };
 
 /// What sandboxes run on: exactly one of these.
@@ -143,6 +143,38 @@ pub(crate) struct TlsSection {
     pub certificate: FilePath,
     /// A PEM file with its private key, readable by Hotbed's user alone.
     pub key: FilePath,
+}
+
+/// Where spans are sent: what was done for one request, from the announcement of a session to its pull request, here and in the sandbox.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "tracing")]
+pub(crate) struct TracingSection {
+    /// An OpenTelemetry collector that takes OTLP over HTTP, as protobuf: `http://collector:4318`. `/v1/traces` is added where the address has no path.
+    pub endpoint: HttpUrl,
+    /// What the traces are shown under.
+    #[serde(default = "default_service_name")]
+    pub service_name: ServiceName,
+    /// The share of traces that begin here which is kept. A client that sends `traceparent` decides for its own.
+    #[serde(default = "default_sample")]
+    pub sample: Share,
+    /// How many traces a second are kept at most, whoever began them.
+    #[serde(default = "default_traces_per_second")]
+    #[schemars(range(min = 1))]
+    pub per_second: u32,
+    /// Headers that the collector asks for, by name, such as `authorization`. Each is a secret.
+    #[serde(default)]
+    pub headers: Headers,
+}
+
+fn default_service_name() -> ServiceName {
+    written("hotbed")
+}
+fn default_sample() -> Share {
+    Share(1.0)
+}
+fn default_traces_per_second() -> u32 {
+    50
 }
 
 /// How much one user and one repo may hold at a time. What is not given is not limited. Who is refused gets 503 and when to come back.

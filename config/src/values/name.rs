@@ -69,8 +69,21 @@ checked! {
     RuntimeName, "runtime", "the name of a runtime of the engine, such as `runsc`", check_engine_name;
     /// A name in an orchestrator's own system (a namespace).
     SetName, "namespace", "a namespace: lower-case letters, digits and `-`, at most 63", check_label;
+    /// A header of HTTP.
+    HeaderName, "header", "the name of a header in lower case, such as `authorization`", check_header;
     /// A file of this machine; a relative one is looked for beside `hotbed.yaml`.
     FilePath, "path", "a path", check_path;
+}
+
+fn check_header(text: &str) -> Result<(), Reason> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > 100 || !text.chars().all(good) {
+        return Err(not(text, "the name of a header"));
+    }
+    if ["content-type", "content-length", "content-encoding", "host"].contains(&text) {
+        return Err(not(text, "a header to choose: the export itself sets it"));
+    }
+    Ok(())
 }
 
 fn check_image(text: &str) -> Result<(), Reason> {
@@ -418,6 +431,18 @@ impl<'de> Deserialize<'de> for Secrets {
     }
 }
 
+/// Secrets by the header that they are sent in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Headers(pub BTreeMap<String, SecretRef>);
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let map = BTreeMap::<HeaderName, SecretRef>::deserialize(d)?;
+        Ok(Self(map.into_iter().map(|(name, found)| (name.0, found)).collect()))
+    }
+}
+
 /// Where a secret is found. The secret itself is never in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -585,6 +610,8 @@ mod tests {
         bad::<NetworkName>(&["", "a b", "-a", "a/b"]);
         ok::<EnvName>(&["PATH", "_x1"]);
         bad::<EnvName>(&["", "1A", "A-B", "A=B", "HOTBED_SESSION"]);
+        ok::<HeaderName>(&["authorization", "x-honeycomb-team"]);
+        bad::<HeaderName>(&["", "Authorization", "a b", "host"]);
         bad::<FilePath>(&["", "~/x"]);
         bad::<Shell>(&["", "  \n"]);
     }

@@ -204,6 +204,32 @@ impl fmt::Display for Rate {
     }
 }
 
+/// A share that may be the whole.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Share(pub f64);
+
+impl Text for Share {
+    const EXPECTED: &'static str = "a number above 0 and at most 1, such as `0.1`";
+
+    fn parse(text: &str) -> Result<Self, Reason> {
+        Err(not(text, "a number"))
+    }
+
+    fn number(text: &str) -> Result<Self, Reason> {
+        match text.parse::<f64>() {
+            Ok(n) if n > 0.0 && n <= 1.0 => Ok(Self(n)),
+            Ok(n) if n > 1.0 && n <= 100.0 => Err(not(text, "a share").help(format!("write {}", n / 100.0))),
+            _ => Err(not(text, "a share")),
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// A TCP port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Port(pub u16);
@@ -261,6 +287,7 @@ number_values! {
     Cpus, |c: &Cpus| f64::from(c.0) / 1000.0, { "type": "number", "minimum": 0.01, "maximum": 4096 };
     Port, |p: &Port| f64::from(p.0), { "type": "integer", "minimum": 1, "maximum": 65535 };
     Rate, |r: &Rate| r.0, { "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 };
+    Share, |s: &Share| s.0, { "type": "number", "exclusiveMinimum": 0, "maximum": 1 };
 }
 
 #[cfg(test)]
@@ -323,6 +350,8 @@ mod tests {
         }
         assert!(Rate::number("0.99").is_ok());
         assert_eq!(Rate::number("99").unwrap_err().help, "write 0.99");
+        assert!(Share::number("1").is_ok() && Share::number("0.1").is_ok() && Share::number("0").is_err());
+        assert_eq!(Share::number("10").unwrap_err().help, "write 0.1");
         assert!(Rate::number("1").is_err() && Rate::number("0").is_err());
     }
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use domain::ports::{AgentLink, FrameStream};
 use domain::redact::in_use;
-use domain::wire::{Frame, StreamName, TermSize};
+use domain::wire::{ExecExit, Frame, StreamName, TermSize};
 use domain::{Error, ErrorKind, ExecId, Result};
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -19,10 +19,11 @@ use utoipa::IntoParams;
 
 use super::sessions::live;
 use super::types::{Command, ExecView, List, OutputLine, SendSignal, StartExec, Terminal};
-use super::{ApiResult, Hotbed, Payload, detached, key_of, made, parse};
+use super::{ApiResult, Hotbed, Payload, Traced, detached, key_of, made, parse};
 use crate::app::App;
 use crate::idempotency::Begin;
 use crate::sessions::{ExecOrder, LINK_WAIT, Session};
+use crate::traces::kinds;
 
 /// What `wait` shows of each stream, in bytes.
 const SHOWN: usize = 1 << 20;
@@ -68,6 +69,7 @@ fn order(body: StartExec) -> Result<ExecOrder> {
 pub async fn start(
     State(app): Hotbed,
     Path(id): Path<String>,
+    Extension(traced): Extension<Traced>,
     headers: HeaderMap,
     body: Payload<StartExec>,
 ) -> ApiResult<Response> {
@@ -92,14 +94,33 @@ pub async fn start(
             },
         };
         let link = app.sessions.link(&session, LINK_WAIT).await?;
-        let request = order.request(exec);
+        let mut span = app.tracer.child(&kinds::EXEC, traced.context().as_ref());
+        span.set(kinds::SESSION, session.id.to_string());
+        span.set(kinds::EXEC_ID, exec.to_string());
+        let here = span.context();
+        let begun = app.clock.now();
+        let request = order.request(exec, here.as_ref());
         if !replayed {
             app.logs(&session, "exec", json!({"id": exec, "cmd": shown}));
         }
         let view = match (replayed, wait) {
-            (false, false) => link.exec(&request).await?.into(),
+            (false, false) => match link.exec(&request).await {
+                Ok(status) => status.into(),
+                Err(e) => return span.ended(Err(e)),
+            },
             (false, true) => {
-                let view = collect(exec, link.exec_follow(&request).await?).await?;
+                let (view, exit) =
+                    match async { collect(exec, link.exec_follow(&request).await?).await }.await {
+                        Ok(done) => done,
+                        Err(e) => return span.ended(Err(e)),
+                    };
+                app.tracer.agent_exec(here.as_ref(), link.sandbox(), exec, (begun, app.clock.now()), &exit);
+                if let Some(code) = exit.code {
+                    span.set(kinds::EXIT_CODE, i64::from(code));
+                }
+                if let Some(signal) = exit.signal {
+                    span.set(kinds::SIGNAL, i64::from(signal));
+                }
                 ended(&app, &session, &view);
                 view
             }
@@ -110,7 +131,7 @@ pub async fn start(
                     )),
                     _ => e,
                 })?;
-                if wait { collect(exec, link.output(exec, 0, true).await?).await? } else { known.into() }
+                if wait { collect(exec, link.output(exec, 0, true).await?).await?.0 } else { known.into() }
             }
         };
         Ok(made(replayed, view.id.clone(), view))
@@ -138,7 +159,7 @@ fn ended(app: &App, session: &Session, view: &ExecView) {
     }
 }
 
-async fn collect(id: ExecId, mut frames: FrameStream) -> Result<ExecView> {
+async fn collect(id: ExecId, mut frames: FrameStream) -> Result<(ExecView, ExecExit)> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (mut total, mut cut, mut exit) = (0, false, None);
     while let Some(frame) = frames.next().await {
@@ -150,28 +171,29 @@ async fn collect(id: ExecId, mut frames: FrameStream) -> Result<ExecView> {
                 cut |= data.len() > room;
                 into.extend_from_slice(&data[..data.len().min(room)]);
             }
-            Frame::Exit(e) => exit = Some(e.into()),
+            Frame::Exit(e) => exit = Some(e),
             Frame::Heartbeat => {}
         }
     }
-    if exit.is_none() {
+    let Some(exit) = exit else {
         return Err(Error::unavailable(format!(
             "the connection to the agent ended while {id} ran; it goes on: read its output again"
         )));
-    }
+    };
     for shown in [&mut out, &mut err] {
         in_use().mask(shown);
     }
-    Ok(ExecView {
+    let view = ExecView {
         id: id.to_string(),
         running: false,
         output_bytes: total,
         dropped_bytes: 0,
-        exit,
+        exit: Some(exit.clone().into()),
         stdout: Some(String::from_utf8_lossy(&out).into_owned()),
         stderr: Some(String::from_utf8_lossy(&err).into_owned()),
         truncated: Some(cut),
-    })
+    };
+    Ok((view, exit))
 }
 
 /// The commands that the sandbox still knows.

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use domain::{
     EndReason, Error, RepoName, Result, SandboxState, SessionId, SessionState, SnapshotKind, SnapshotState,
+    TraceContext,
 };
 use serde::Deserialize;
 use store::{Page, SessionFilter};
@@ -20,11 +21,12 @@ use super::types::{
     CreateSession, Extend, Fork, List, OpenPullRequest, Prompt, PullRequestView, SessionView, SyncAction,
     SyncAgain, SyncView,
 };
-use super::{ApiResult, Caller, Hotbed, Payload, detached, key_of, made, parse, users};
+use super::{ApiResult, Caller, Hotbed, Payload, Traced, detached, key_of, made, parse, users};
 use crate::app::App;
 use crate::idempotency::Begin;
 use crate::pulls::PullOrder;
 use crate::sessions::{NewSession, Start};
+use crate::traces::kinds;
 
 fn optional<T: std::str::FromStr>(field: &str, value: Option<&String>) -> Result<Option<T>>
 where
@@ -64,6 +66,7 @@ async fn new_session(app: &App, caller: &Caller, body: &CreateSession) -> Result
         timeout: body.timeout_seconds.map(Duration::from_secs),
         idle_end: body.idle_seconds.map(|s| (s > 0).then(|| Duration::from_secs(s))),
         env: body.env.clone(),
+        trace: None,
     };
     if body.repo.is_some() {
         caller.must_cover(&new.repo)?;
@@ -126,17 +129,34 @@ async fn follow_up(
     Ok(())
 }
 
+/// Where a new session stands: in its client's trace, else where the keystroke before it began one.
+async fn place(app: &App, traced: &Traced, new: &NewSession) -> Option<TraceContext> {
+    if let Some(warmup) = new.warmup {
+        traced.join(app.warmups.trace_of(warmup).flatten().as_ref());
+    }
+    let place = traced.context();
+    if place.is_some()
+        && let Some(parent) = new.parent
+        && let Ok(parent) = app.sessions.record(parent).await
+    {
+        traced.join(parent.trace.as_ref());
+    }
+    place
+}
+
 /// Start a session: claims a warm sandbox, or starts a cold one. Reads work at once, writes once git sync has ended.
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = CreateSession,
     responses((status = 201, body = SessionView), (status = 200, description = "made before under this key", body = SessionView)))]
 pub async fn create(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
+    Extension(traced): Extension<Traced>,
     headers: HeaderMap,
     body: Payload<CreateSession>,
 ) -> ApiResult<Response> {
     let key = key_of(&headers, "POST /v1/sessions", &body.raw)?;
-    let new = new_session(&app, &caller, &body.value).await?;
+    let mut new = new_session(&app, &caller, &body.value).await?;
+    new.trace = place(&app, &traced, &new).await;
     let token = body.value.user_token.as_ref().map(users::taken).transpose()?;
     if token.is_some() && app.github.is_none() {
         return Err(Error::invalid("`user_token`: the forge of this Hotbed is not GitHub").into());
@@ -149,6 +169,7 @@ pub async fn create(
         Ok(created)
     })
     .await?;
+    traced.set(kinds::SESSION, created.record.id.to_string());
     Ok(made(created.replayed, created.record.id.to_string(), SessionView::from(&*created.record)))
 }
 
@@ -337,6 +358,7 @@ pub async fn fork(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
+    Extension(traced): Extension<Traced>,
     headers: HeaderMap,
     body: Payload<Fork>,
 ) -> ApiResult<Response> {
@@ -366,6 +388,7 @@ pub async fn fork(
             timeout: None,
             idle_end: None,
             env: source.env.clone(),
+            trace: traced.context(),
         };
         app.sessions.create_under(new, guard).await
     })
@@ -379,6 +402,7 @@ pub async fn fork(
 pub async fn pull_open(
     State(app): Hotbed,
     Path(id): Path<String>,
+    Extension(traced): Extension<Traced>,
     headers: HeaderMap,
     body: Payload<OpenPullRequest>,
 ) -> ApiResult<Response> {
@@ -391,6 +415,7 @@ pub async fn pull_open(
         body: value.body,
         base: optional("base", value.base.as_ref())?,
         draft: value.draft,
+        trace: traced.context(),
     };
     let (replayed, record) = detached(async move {
         let guard = match key {

@@ -16,9 +16,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::types::{Announce, List, NewWarmupToken, WarmupToken, WarmupView};
-use super::{ApiResult, Caller, Hotbed, Payload, detached, parse, problem};
+use super::{ApiResult, Caller, Hotbed, Payload, Traced, detached, parse, problem, traced};
 use crate::app::App;
 use crate::fleet::after;
+use crate::traces::kinds;
 use crate::warmups::Grant;
 
 /// A page's token is good for this long unless it asks for less.
@@ -42,7 +43,12 @@ pub fn cors(app: &Arc<App>) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(allowed))
         .allow_methods([Method::POST, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            traced::TRACEPARENT.clone(),
+            traced::TRACESTATE.clone(),
+        ])
         .expose_headers([header::RETRY_AFTER])
         .max_age(Duration::from_secs(600))
 }
@@ -53,6 +59,7 @@ pub fn cors(app: &Arc<App>) -> CorsLayer {
 pub async fn announce(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
+    Extension(traced): Extension<Traced>,
     body: Payload<Announce>,
 ) -> ApiResult<Response> {
     if let Err(wait) = app.warmups.rate().check(&caller.rate_key()) {
@@ -69,9 +76,18 @@ pub async fn announce(
     }
     caller.must_cover(&repo)?;
     let record = match app.warmups.repeat(&repo, branch.as_ref(), &client)? {
-        Some(record) => record,
-        None => detached(async move { app.warmups.announce(&repo, branch, &client).await }).await?,
+        Some(record) => {
+            // A keystroke that only moves the expiry, unless its client follows it.
+            traced.forget();
+            traced.join(record.trace.as_ref());
+            record
+        }
+        None => {
+            let trace = traced.context();
+            detached(async move { app.warmups.announce(&repo, branch, &client, trace).await }).await?
+        }
     };
+    traced.set(kinds::WARMUP, record.id.to_string());
     Ok((StatusCode::ACCEPTED, Json(WarmupView::from(&record))).into_response())
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::wire::{SyncMode, SyncRequest};
+use domain::wire::{SyncMode, SyncReport, SyncRequest};
 use domain::{Branch, CommitId, Result};
 
 use super::{Entry, Fleet, Silent};
@@ -17,7 +17,7 @@ impl Fleet {
         branch: &Branch,
         tip: CommitId,
         limit: Duration,
-    ) -> Result<()> {
+    ) -> Result<SyncReport> {
         let link = entry.wait_link(Duration::ZERO).await?;
         let request = SyncRequest {
             mode: SyncMode::Reset,
@@ -36,6 +36,7 @@ impl Fleet {
             image_builder::update_tree(&*link, &mut note, &report.head, &Silent).await?;
             entry.set_note(Some(note));
         }
-        self.set_commit(entry, report.head).await
+        self.set_commit(entry, report.head.clone()).await?;
+        Ok(report)
     }
 }

@@ -209,6 +209,11 @@ impl Metrics {
         self.quota_refusals.get_or_create(&RepoQuota { repo: repo.to_string(), quota }).inc();
     }
 
+    /// `result` is `exported`, `failed` or `dropped`.
+    pub fn spans_left(&self, result: &'static str, spans: u64) {
+        self.spans.get_or_create(&OfResult { result }).inc_by(spans);
+    }
+
     pub fn audit_lost(&self) {
         self.audit_lost.inc();
     }

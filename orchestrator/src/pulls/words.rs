@@ -126,6 +126,7 @@ mod tests {
             ended_at: None,
             end: None,
             trouble: None,
+            trace: None,
         }
     }
 

@@ -15,6 +15,7 @@ use store::Tx;
 use super::{COLD_QUEUE, LAUNCH_DEADLINE, NewSession, Session, Sessions};
 use crate::fleet::{Order, after};
 use crate::idempotency::{Begin, Guard, Key};
+use crate::traces::kinds;
 
 /// What `create` answers.
 #[derive(Debug, Clone)]
@@ -67,10 +68,21 @@ impl Sessions {
         let spec = self.repos.spec(&new.repo)?;
         // Given back wherever this ends before there is a session.
         let seat = self.quotas.session(&new.user.login, &spec.name)?;
+        let mut span = self.tracer.begin(&kinds::CLAIM, new.trace.clone());
+        span.set(kinds::SESSION, id.to_string());
+        span.set(kinds::REPO, spec.name.to_string());
         let mut record = self.draw_up(id, &spec, &new).await?;
+        record.trace = new.trace.clone().or_else(|| span.context());
 
-        let (launch, tx, prepared) = self.pick(&spec, &new, &mut record).await?;
+        let (launch, tx, prepared) = match self.pick(&spec, &new, &mut record).await {
+            Ok(picked) => picked,
+            Err(e) => return span.ended(Err(e)),
+        };
         record.launch = launch;
+        span.set(kinds::LAUNCH, launch.as_str());
+        if let Some(sandbox) = record.sandbox {
+            span.set(kinds::SANDBOX, sandbox.to_string());
+        }
         let session = Session::new(record, Some(born), seat);
         let record = session.record();
         // In memory before it is written: whoever learns the id can use it at once (F37).
@@ -84,13 +96,14 @@ impl Sessions {
         }
         if let Err(e) = self.store.submit_at_once(tx).await {
             self.undo(&session, prepared).await;
-            return Err(e);
+            return span.ended(Err(e));
         }
         if let Some(claim) = claim {
             claim.done(id.to_string());
         }
+        drop(span);
         if let Some(prepared) = prepared {
-            self.launch_in_turn(prepared);
+            self.launch_in_turn(prepared, &record);
         }
         self.metrics.session_started(&record, born.elapsed());
         super::post(
@@ -162,6 +175,7 @@ impl Sessions {
             ended_at: None,
             end: None,
             trouble: None,
+            trace: None,
         })
     }
 
@@ -281,8 +295,10 @@ impl Sessions {
     }
 
     /// Starts a cold sandbox when its turn comes, first come first served.
-    pub(super) fn launch_in_turn(self: &Arc<Self>, prepared: crate::fleet::Prepared) {
+    pub(super) fn launch_in_turn(self: &Arc<Self>, prepared: crate::fleet::Prepared, record: &SessionRecord) {
         let me = self.clone();
+        let mut span = self.span(&kinds::START, record);
+        span.set(kinds::SANDBOX, prepared.record.id.to_string());
         self.cold_waiting.fetch_add(1, Ordering::Relaxed);
         self.tasks.spawn(async move {
             let turn = tokio::select! {
@@ -299,7 +315,7 @@ impl Sessions {
             me.fleet.launch(prepared);
             // The turn ends when the agent answers, or never will.
             tokio::select! {
-                _ = entry.wait_link(LAUNCH_DEADLINE) => {}
+                link = entry.wait_link(LAUNCH_DEADLINE) => drop(span.ended(link)),
                 () = me.stop.cancelled() => {}
             }
             drop(turn);

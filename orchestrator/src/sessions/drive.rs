@@ -8,7 +8,7 @@ use domain::ports::AgentLink;
 use domain::wire::{SyncMode, SyncRequest};
 use domain::{
     Branch, CommitId, EndReason, Error, ErrorKind, Purpose, Result, SessionEvent, SessionRecord,
-    SessionState, SyncPhase,
+    SessionState, SyncPhase, TraceContext,
 };
 use serde_json::json;
 use store::Tx;
@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::{LAUNCH_DEADLINE, Session, Sessions};
 use crate::fleet::{Order, after};
+use crate::traces::kinds;
 
 impl Sessions {
     /// Brings the session one step nearer to what its record says. Idempotent; poked again, it goes on.
@@ -98,7 +99,9 @@ impl Sessions {
         }
         let turn = session.telling.lock().await;
         let record = session.record();
-        link.bind(&self.bind_of(&record)).await?;
+        let mut span = self.span(&kinds::BIND, &record);
+        span.set(kinds::SANDBOX, entry.id.to_string());
+        span.around(link.bind(&self.bind_of(&record))).await?;
         if record.sync.phase.gate_is_open() {
             // A new incarnation of the agent: its gate is shut, and this tree was synced before.
             link.set_gate(true).await?;
@@ -165,7 +168,7 @@ impl Sessions {
             self.fleet.forget(prepared);
             return Err(e);
         }
-        self.launch_in_turn(prepared);
+        self.launch_in_turn(prepared, record);
         Ok(entry)
     }
 
@@ -196,11 +199,13 @@ impl Sessions {
             r.sync.ended_at = None;
         }
         session.changed.send_modify(|n| *n += 1);
+        let mut span = self.span(&kinds::SYNC, &session.record());
+        let here = span.context();
         super::post(&self.logs, session.id, "sync_started", json!({}));
         let limit =
             self.repos.spec(&session.repo).map_or(Duration::from_secs(60), |s| s.session.sync_timeout);
         let needs = self.needs(session);
-        let synced = self.sync_tree(session, link, limit, needs.is_none());
+        let synced = self.sync_tree(session, link, limit, needs.is_none(), here);
         let done = match tokio::time::timeout(limit, synced).await {
             Ok(done) => done,
             Err(_) => Err(Error::timeout(format!("git sync did not end within {} s", limit.as_secs()))),
@@ -210,6 +215,9 @@ impl Sessions {
             (Ok(head), Some(needs)) => self.fulfil_and_open(session, link, needs, &head).await.map(|()| head),
             (done, _) => done,
         };
+        if let Err(e) = &done {
+            span.fail(e.kind());
+        }
         if let Err(e) = &done
             && link.is_closed()
         {
@@ -235,6 +243,11 @@ impl Sessions {
         match noted.await {
             Ok(record) => {
                 self.metrics.synced(&record, took);
+                span.set(kinds::RESULT, if done.is_ok() { "synced" } else { "failed" });
+                if let Some(lag) = record.sync.lag_commits {
+                    span.set(kinds::LAG, i64::from(lag));
+                }
+                drop(span);
                 if let (SyncPhase::Synced, None, None, Some(image)) =
                     (record.sync.phase, &record.trouble, record.snapshot, record.image)
                 {
@@ -244,6 +257,10 @@ impl Sessions {
                     && let Some(born) = session.born
                 {
                     self.metrics.session_ready(&record, born.elapsed());
+                    let trace = record.trace.as_ref();
+                    let mut gate = self.tracer.past(&kinds::GATE, trace, record.created_at, self.clock.now());
+                    gate.set(kinds::SESSION, record.id.to_string());
+                    gate.set(kinds::LAUNCH, record.launch.as_str());
                 }
             }
             Err(e) => {
@@ -259,9 +276,12 @@ impl Sessions {
         link: &Arc<dyn AgentLink>,
         limit: Duration,
         open_gate: bool,
+        trace: Option<TraceContext>,
     ) -> Result<CommitId> {
         let record = session.record();
-        self.mirrors.refresh(&record.repo).await?;
+        let mut refresh = self.tracer.child(&kinds::REFRESH, trace.as_ref());
+        refresh.set(kinds::REPO, record.repo.to_string());
+        refresh.around(self.mirrors.refresh(&record.repo)).await?;
         let (base, wanted) = self.wanted(&record).await?;
         let entry = record.sandbox.and_then(|id| self.fleet.get(id));
         let lag = match entry.and_then(|e| e.record().commit.clone()) {
@@ -288,7 +308,9 @@ impl Sessions {
             open_gate,
             session: Some(record.id),
         };
+        let begun = self.clock.now();
         let report = link.sync(&request).await?;
+        self.tracer.agent_sync(trace.as_ref(), link.sandbox(), (begun, self.clock.now()), &report);
         if mode == SyncMode::Reset && report.head != wanted {
             // F25: what was promised is what HEAD says, or it is a failure.
             link.set_gate(false).await?;

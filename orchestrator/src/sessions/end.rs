@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::{END_DEADLINE, Session, Sessions};
 use crate::fleet::{Entry, after};
+use crate::traces::kinds;
 
 /// Commands get this long to end by themselves.
 const GRACE: Duration = Duration::from_secs(5);
@@ -97,7 +98,8 @@ impl Sessions {
             }
         };
         debug!(session = %session.id, %plan, "end");
-        if let Err(e) = self.follow(session, &record, entry.as_ref(), &plan).await {
+        let span = self.span(&kinds::END, &record);
+        if let Err(e) = span.around(self.follow(session, &record, entry.as_ref(), &plan)).await {
             warn!(session = %session.id, error = %e.chain(), "an end did not come through; it will be tried again");
         }
     }
@@ -225,6 +227,8 @@ impl Sessions {
     ) -> Result<SnapshotRecord> {
         let begun = tokio::time::Instant::now();
         let now = self.clock.now();
+        let mut span = self.span(&kinds::SNAPSHOT, record);
+        span.set(kinds::OF, kind.as_str());
         let head = match entry.link() {
             Some(link) => link.info().await.ok().and_then(|i| i.head),
             None => None,
@@ -247,6 +251,7 @@ impl Sessions {
         };
         let mut snapshot = again.unwrap_or_else(new);
         snapshot.commit = head.clone();
+        span.set(kinds::SNAPSHOT_ID, snapshot.id.to_string());
         snapshot.deadline = after(now, CAPTURE_DEADLINE);
         self.store.commit(Tx::new().snapshot(&snapshot)).await?;
         let how = CaptureSpec {
@@ -282,6 +287,7 @@ impl Sessions {
                 Ok(snapshot)
             }
             Err(e) => {
+                span.fail(e.kind());
                 snapshot.state = SnapshotState::Failed;
                 snapshot.error = Some(e.chain());
                 self.store.commit(Tx::new().snapshot(&snapshot)).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::ports::AgentLink;
 use domain::wire::{ExecRequest, TermSize};
-use domain::{Error, ExecId, Result, SessionState};
+use domain::{Error, ExecId, Result, SessionState, TraceContext};
 use tokio::time::Instant;
 
 use super::{Session, Sessions};
@@ -27,8 +27,14 @@ pub struct ExecOrder {
 }
 
 impl ExecOrder {
-    /// The wire request for `id`.
-    pub fn request(self, id: ExecId) -> ExecRequest {
+    /// The wire request for `id`. Where it stands in a trace is told to the command, so that its own tools join it.
+    pub fn request(mut self, id: ExecId, trace: Option<&TraceContext>) -> ExecRequest {
+        if let Some(trace) = trace {
+            self.env.entry("TRACEPARENT".into()).or_insert_with(|| trace.traceparent());
+            if let Some(state) = trace.state() {
+                self.env.entry("TRACESTATE".into()).or_insert_with(|| state.to_owned());
+            }
+        }
         ExecRequest {
             id,
             cwd: self.cwd,

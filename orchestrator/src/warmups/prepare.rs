@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{
-    Error, ImageId, ImageRecord, Purpose, RepoSpec, Result, SandboxId, SandboxState, WarmupId, WarmupRecord,
+    Error, ImageId, ImageRecord, Purpose, RepoSpec, Result, SandboxId, SandboxState, TraceContext, WarmupId,
+    WarmupRecord,
 };
 use pool::{MIN_REMAINING_LIFE, Want};
 use tracing::debug;
 
 use super::{Warmups, Work};
 use crate::fleet::{Entry, Order, START_DEADLINE};
+use crate::traces::kinds;
 
 /// Bringing a reserved member to the branch may take this long.
 const SYNC_LIMIT: Duration = Duration::from_secs(60);
@@ -37,7 +39,11 @@ impl Warmups {
 
     async fn prepare_all(self: &Arc<Self>, id: WarmupId) {
         while let Some(record) = self.get(id) {
-            if let Err(e) = self.prepare_once(&record).await {
+            let mut span = self.tracer.child(&kinds::WARMUP_PREPARE, record.trace.as_ref());
+            span.set(kinds::WARMUP, id.to_string());
+            span.set(kinds::REPO, record.repo.to_string());
+            let here = span.context();
+            if let Err(e) = span.around(self.prepare_once(&record, here)).await {
                 debug!(warmup = %id, error = %e.chain(), "a warm-up could not be prepared");
             }
             let Some(mut warm) = self.live.get_mut(&id) else { return };
@@ -51,20 +57,28 @@ impl Warmups {
         }
     }
 
-    async fn prepare_once(self: &Arc<Self>, warmup: &WarmupRecord) -> Result<()> {
+    async fn prepare_once(
+        self: &Arc<Self>,
+        warmup: &WarmupRecord,
+        trace: Option<TraceContext>,
+    ) -> Result<()> {
         let spec = self.repos.spec(&warmup.repo)?;
         let images = self.repos.offer(&spec, warmup.id.as_u128());
         let Some(entry) = self.hold(&spec, &images, warmup).await? else { return Ok(()) };
         self.fleet.pool_poke.notify_one();
         entry.wait_link(START_DEADLINE).await?;
-        self.mirrors.refresh(&spec.name).await?;
+        let mut refresh = self.tracer.child(&kinds::REFRESH, trace.as_ref());
+        refresh.set(kinds::REPO, spec.name.to_string());
+        refresh.around(self.mirrors.refresh(&spec.name)).await?;
         let Some(tip) = self.mirrors.tip(&spec.name, &warmup.branch).await? else { return Ok(()) };
         if entry.session().is_some() {
             return Ok(());
         }
         if entry.record().commit.as_ref() != Some(&tip) {
             self.note(warmup.id, |r| r.begin(self.clock.now()));
-            self.fleet.sync_idle(&entry, &warmup.branch, tip, SYNC_LIMIT).await?;
+            let begun = self.clock.now();
+            let report = self.fleet.sync_idle(&entry, &warmup.branch, tip, SYNC_LIMIT).await?;
+            self.tracer.agent_sync(trace.as_ref(), entry.id, (begun, self.clock.now()), &report);
         }
         self.note(warmup.id, |r| {
             // Else it is another one that is wanted by now, and one more round follows.

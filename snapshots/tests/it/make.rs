@@ -46,6 +46,7 @@ pub fn session(n: u128, state: SessionState) -> SessionRecord {
         ended_at: None,
         end: None,
         trouble: None,
+        trace: None,
     }
 }
 

@@ -84,6 +84,7 @@ pub fn session(n: u128, state: SessionState) -> SessionRecord {
         ended_at: None,
         end: state.is_end().then_some(EndReason::Requested),
         trouble: None,
+        trace: None,
     }
 }
 
@@ -230,6 +231,7 @@ pub fn pull_request(n: u128, state: PullRequestState) -> PullRequestRecord {
         asked: Default::default(),
         said: None,
         rewording: None,
+        trace: None,
     }
 }
 
@@ -246,6 +248,7 @@ pub fn warmup(n: u128, state: WarmupState) -> WarmupRecord {
         preparing_since: None,
         prepared_at: None,
         ended_at: (state != WarmupState::Live).then(|| at(200)),
+        trace: None,
     }
 }
 

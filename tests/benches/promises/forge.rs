@@ -207,6 +207,7 @@ fn record(repo: &RepoName, base: &Branch, branch: &Branch, user: Identity) -> Se
         ended_at: None,
         end: None,
         trouble: None,
+        trace: None,
     }
 }
 

@@ -302,6 +302,7 @@ pub async fn claim_in_process(dir: &Path, stock: &Stock) -> Result<()> {
         timeout: None,
         idle_end: None,
         env: Default::default(),
+        trace: None,
     };
     let counted = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
