@@ -7,8 +7,10 @@ mod catalog;
 mod events;
 mod exec;
 mod files;
+mod happenings;
 mod images;
 mod keys;
+mod origins;
 mod person;
 mod pools;
 mod problem;
@@ -29,7 +31,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, options};
+use axum::routing::get;
 use domain::{Error, Result};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
@@ -92,6 +94,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(pools::order, pools::resume))
         .routes(routes!(pools::arrivals))
         .routes(routes!(catalog::stats))
+        .routes(routes!(happenings::follow))
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::read, sessions::end))
         .routes(routes!(sessions::sync_state, sessions::sync_again))
@@ -166,14 +169,9 @@ fn router(app: Arc<App>) -> Router {
         .merge(signed().split_for_parts().0.layer(DefaultBodyLimit::disable()))
         .merge(
             warmups
-                // What `cors` answers; without a route of its own the question would not come to it.
-                .route("/v1/warmups", options(|| async { StatusCode::NO_CONTENT }))
-                .route("/v1/warmups/{id}", options(|| async { StatusCode::NO_CONTENT }))
                 .layer(middleware::from_fn_with_state(app.clone(), traced::traced))
                 .layer(middleware::from_fn_with_state(app.clone(), authenticate))
-                .layer(DefaultBodyLimit::max(MAX_JSON))
-                // Outside: a browser asks whether it may call before it shows its token.
-                .layer(warmups::cors(&app)),
+                .layer(DefaultBodyLimit::max(MAX_JSON)),
         )
         .fallback(|request: Request| async move {
             ApiError(Error::not_found(format!(
@@ -185,6 +183,9 @@ fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(|request: Request| async move {
             caller::method_not_allowed(request.method(), request.uri().path())
         })
+        // Outside the door: a browser asks whether it may call before it shows its token. And outside what refuses
+        // methods: it asks by one that no route takes.
+        .layer(origins::cors(&app))
         .layer(middleware::map_response(problem::problems))
         .layer(middleware::from_fn_with_state(app.clone(), counted))
         .layer(CatchPanicLayer::custom(|_| {
@@ -205,15 +206,15 @@ async fn counted(State(app): Hotbed, route: Option<MatchedPath>, request: Reques
     response
 }
 
-/// The client's key for a request, bound to route and body.
-fn key_of(headers: &HeaderMap, route: &str, body: &[u8]) -> Result<Option<Key>> {
+/// The client's key for a request, its own, bound to route and body.
+fn key_of(caller: &Caller, headers: &HeaderMap, route: &str, body: &[u8]) -> Result<Option<Key>> {
     match headers.get("idempotency-key") {
         None => Ok(None),
         Some(value) => {
             let text = value.to_str().map_err(|_| {
                 Error::invalid("`Idempotency-Key` is not readable: expected 1 to 255 ASCII characters")
             })?;
-            Key::new(text, route, body).map(Some)
+            Key::new(caller.space(), text, route, body).map(Some)
         }
     }
 }

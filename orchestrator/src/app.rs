@@ -24,6 +24,7 @@ use crate::captures::{self, Captures};
 use crate::demand::{Demands, LoadedDemand};
 use crate::differences::Differences;
 use crate::endpoint::Endpoint;
+use crate::feed::Feed;
 use crate::fleet::{Fleet, Gatekeeper};
 use crate::freshness::{self, Freshness};
 use crate::github::{Github, Upstream, news};
@@ -161,6 +162,7 @@ pub struct App {
     pub access: Arc<Access>,
     pub quotas: Arc<Quotas>,
     pub audit: Arc<Audit>,
+    pub feed: Arc<Feed>,
     pub reconcile_poke: Arc<Notify>,
     pub(crate) state_dir: PathBuf,
     pub(crate) looks: Looks,
@@ -187,6 +189,8 @@ impl App {
         metrics.announce();
         metrics.set_budget(options.budget);
         let tracer = Tracer::open(options.tracing.as_ref(), clock.clone(), &metrics)?;
+        let feed = Feed::new(clock.clone());
+        metrics.tell_to(feed.clone());
         let stop = CancellationToken::new();
 
         let run_dir = options.state_dir.join("run");
@@ -253,7 +257,7 @@ impl App {
             },
             loaded.warmups,
         );
-        let images = Images::new(repos.clone(), store.clone(), fleet.backend().clone());
+        let images = Images::new(repos.clone(), store.clone(), fleet.backend().clone(), metrics.clone());
         let rollout =
             Rollout::new(fleet.clone(), repos.clone(), images.clone(), clock.clone(), metrics.clone());
         let sessions = Sessions::new(
@@ -397,6 +401,7 @@ impl App {
             access,
             quotas,
             audit,
+            feed,
             reconcile_poke: Arc::default(),
             state_dir: options.state_dir,
             looks: Looks::default(),

@@ -329,6 +329,7 @@ impl Builds {
         record.started_at = Some(now);
         record.deadline = after(now, limits.total + CLEAN_UP);
         self.note(&record).await;
+        self.metrics.build_began(&record);
         let image = ImageId::new();
         // Until the image has its row: this function ends after that.
         let _building = self.fleet.building(image.to_string());
@@ -449,6 +450,7 @@ impl Builds {
             self.metrics.build_phase(&record.repo, phase.phase, phase.seconds);
         }
         self.trace(&record, now);
+        self.metrics.build_over(&record);
         let (repo, build) = (&record.repo, record.id);
         match &record.error {
             None => info!(%repo, %build, state = record.state.as_str(), "build ended"),

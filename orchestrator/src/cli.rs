@@ -5,6 +5,7 @@ mod backup;
 mod build;
 mod difference;
 mod doctor;
+mod events;
 mod image;
 mod key;
 mod login;
@@ -15,6 +16,7 @@ mod samples;
 mod session;
 mod stats;
 mod support;
+mod top;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -107,6 +109,10 @@ enum Command {
     Logout { login: String },
     /// Who has signed in.
     Users,
+    /// What happens in the installation, a line each; `-f` follows it.
+    Events(events::EventsArgs),
+    /// A live picture: repos, pools, sessions, builds, queues.
+    Top(top::TopArgs),
     /// What came of sessions: merged pull requests, how long they took, who is at work now.
     Stats(stats::StatsArgs),
     /// The API's description, OpenAPI 3.1.
@@ -284,6 +290,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Login(args) => login::login(&ctx, args).await?,
         Command::Logout { login } => login::logout(&ctx, &login).await?,
         Command::Users => login::users(&ctx).await?,
+        Command::Events(args) => events::run(&ctx, &args).await?,
+        Command::Top(args) => return top::run(&ctx, args).await,
         Command::Stats(args) => stats::run(&ctx, &args).await?,
         Command::Openapi => {
             let text = crate::api::openapi()

@@ -139,7 +139,7 @@ impl Client {
         self.call::<(), T>(Method::GET, path, None, &[]).await
     }
 
-    /// An answer that is text, whole.
+    /// A GET whose answer is text, whole.
     pub async fn text(&self, path: &str) -> Result<String> {
         let (sender, response) = self.send(Method::GET, path, Bytes::new(), &[]).await?;
         let bytes = read_all(response.into_body()).await?;

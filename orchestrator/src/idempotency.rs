@@ -1,5 +1,6 @@
 //! `Idempotency-Key`: the same key with the same body makes one thing and answers it again; with another body it
-//! is a conflict (F7). The row is written in the transaction that makes the thing.
+//! is a conflict (F7). Each holder of a key or token has a space of its own: two who choose the same never meet. The row
+//! is written in the transaction that makes the thing.
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use sha2::{Digest, Sha256};
 use store::Idempotency as Row;
 use tokio::sync::watch;
 
+use crate::access::INSTALLATION;
 use crate::fleet::hex;
 
 /// As long as the store keeps them.
@@ -19,7 +21,7 @@ const KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// A client's key, with what it is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// As sent, 1 to 255 visible ASCII characters.
+    /// As sent, 1 to 255 visible ASCII characters, in its holder's space.
     pub key: String,
     /// Method and path.
     pub route: String,
@@ -28,14 +30,20 @@ pub struct Key {
 }
 
 impl Key {
-    pub fn new(key: &str, route: &str, body: &[u8]) -> Result<Self> {
+    pub fn new(space: &str, key: &str, route: &str, body: &[u8]) -> Result<Self> {
         if key.is_empty() || key.len() > 255 || !key.bytes().all(|b| (0x20..0x7f).contains(&b)) {
             return Err(Error::invalid(
                 "`Idempotency-Key` is not readable: expected 1 to 255 ASCII characters",
             ));
         }
-        Ok(Self { key: key.into(), route: route.into(), body_hash: hex(&Sha256::digest(body)) })
+        Ok(Self { key: within(space, key), route: route.into(), body_hash: hex(&Sha256::digest(body)) })
     }
+}
+
+/// A key in a space. Between the two stands what neither holds, so no two pairs are the same; the installation's own keys
+/// stand alone, as they did before there were others.
+fn within(space: &str, key: &str) -> String {
+    if space == INSTALLATION { key.to_owned() } else { format!("{space}\u{1f}{key}") }
 }
 
 #[derive(Debug, Clone)]
@@ -116,7 +124,7 @@ impl Idempotency {
             if held.route != key.route || held.body_hash != key.body_hash {
                 return Err(Error::conflict(format!(
                     "`Idempotency-Key` `{}` was used for another request before",
-                    key.key
+                    key.key.rsplit('\u{1f}').next().unwrap_or_default()
                 )));
             }
             let mut outcome = held.outcome.subscribe();
@@ -134,9 +142,9 @@ impl Idempotency {
             .retain(|_, held| held.since >= oldest || matches!(*held.outcome.borrow(), Outcome::Running));
     }
 
-    /// What was made under a key by requests of `route`.
-    pub fn resource(&self, route: &str, key: &str) -> Option<String> {
-        let held = self.keys.get(key)?;
+    /// What was made under a key of this space by requests of `route`.
+    pub fn resource(&self, space: &str, route: &str, key: &str) -> Option<String> {
+        let held = self.keys.get(&within(space, key))?;
         if held.route != route {
             return None;
         }

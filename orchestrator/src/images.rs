@@ -9,12 +9,14 @@ use store::{Store, Tx};
 use tokio::sync::{Notify, Semaphore};
 use tracing::info;
 
+use crate::metrics::Metrics;
 use crate::repos::Repos;
 
 pub struct Images {
     repos: Arc<Repos>,
     store: Store,
     backend: Arc<dyn Backend>,
+    metrics: Arc<Metrics>,
     /// Told when an image is new or changes its state; that one was verified again moves nothing.
     pub moved: Arc<Notify>,
     /// Told when something is to be removed.
@@ -30,11 +32,17 @@ impl std::fmt::Debug for Images {
 }
 
 impl Images {
-    pub fn new(repos: Arc<Repos>, store: Store, backend: Arc<dyn Backend>) -> Arc<Self> {
+    pub fn new(
+        repos: Arc<Repos>,
+        store: Store,
+        backend: Arc<dyn Backend>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             repos,
             store,
             backend,
+            metrics,
             moved: Arc::default(),
             to_go: Arc::default(),
             desk: Semaphore::new(1),
@@ -61,6 +69,10 @@ impl Images {
         let is_as_before = |row: &ImageRecord| before.iter().any(|b| b.id == row.id && b.state == row.state);
         if !rows.iter().all(is_as_before) {
             self.moved.notify_one();
+        }
+        let was = before.iter().find(|i| i.state == ImageState::Current).map(|i| i.id);
+        for image in rows.iter().filter(|i| i.state == ImageState::Current && Some(i.id) != was) {
+            self.metrics.image_current(image);
         }
         Ok(rows)
     }

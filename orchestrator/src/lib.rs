@@ -16,6 +16,7 @@ pub mod demand;
 pub mod demo;
 pub mod differences;
 pub mod endpoint;
+pub mod feed;
 pub mod fleet;
 pub mod freshness;
 pub mod github;

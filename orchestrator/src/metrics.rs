@@ -4,6 +4,7 @@
 pub mod catalogue;
 mod events;
 mod process;
+mod told;
 
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
@@ -137,6 +138,7 @@ pub struct Metrics {
     process: Registry,
     described: Vec<Described>,
     backend: &'static str,
+    told: told::Told,
     pub image_age: Family<OfRepo, FloatGauge>,
     pub image_age_target: Family<OfRepo, FloatGauge>,
     pub image_commits_behind: Family<OfRepo, Gauge>,
@@ -230,6 +232,7 @@ impl Metrics {
             b.family("build_info", "1, with the version of this Hotbed", [Values::Others("a version")]);
         version.get_or_create(&OfVersion { version: env!("CARGO_PKG_VERSION") }).set(1);
         Self {
+            told: told::Told::default(),
             image_age: b.family("image_age_seconds", "Age of the current image", []),
             image_age_target: b.family(
                 "image_age_target_seconds",

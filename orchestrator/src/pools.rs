@@ -238,7 +238,7 @@ impl Pools {
         for repo in &plan.repos {
             let name = repo.repo.to_string();
             let of = OfRepo { repo: name.clone() };
-            self.metrics.pool_target.get_or_create(&of).set(repo.target.members.into());
+            self.metrics.pool_aims(&repo.repo, repo.target.members, || repo.target.to_string());
             self.metrics.pool_wanted.get_or_create(&of).set(repo.target.terms.wanted.into());
             for (state, n) in
                 [("warm", repo.have.warm), ("starting", repo.have.starting), ("creating", repo.have.creating)]

@@ -483,6 +483,7 @@ impl Pulls {
             "error": record.error,
         });
         crate::sessions::post(&self.logs, record.session, "pull_request", data);
+        self.metrics.pull_request_stands(record);
     }
 }
 

@@ -330,3 +330,87 @@ fn a_key_that_asks_too_often_is_told_when_to_come_back() {
         }
     });
 }
+
+/// F7: two holders who choose the same `Idempotency-Key` never meet, before and after a restart.
+#[test]
+fn f7_each_holder_has_keys_of_its_own() {
+    World::with(Setup::pool(1), async |w| {
+        let (ui, _) = make(w, &json!({"name": "ui", "role": "client"})).await;
+        let (ci, _) = make(w, &json!({"name": "ci", "role": "client"})).await;
+        let post = async |w: &World, key: &str, login: &str| {
+            let bearer = format!("Bearer {key}");
+            let headers = [("authorization", bearer.as_str()), ("idempotency-key", "submit-1")];
+            let body = json!({"repo": "acme/api", "user": {"login": login}}).to_string();
+            w.send_bare("POST", "/v1/sessions", &headers, body.as_bytes()).await
+        };
+        let own = w.app().api_key.clone();
+        let mut made = Vec::new();
+        for (key, login) in [(&own, "root"), (&ui, "ada"), (&ci, "bob")] {
+            made.push((key.clone(), login, post(w, key, login).await.expect(201).field("id")));
+        }
+        // Its own comes back, by the request and by the key; with another body it is a conflict with itself alone.
+        for restarted in [false, true] {
+            for (key, login, session) in &made {
+                assert_eq!(
+                    post(w, key, login).await.expect(200).field("id"),
+                    *session,
+                    "{login} {restarted}"
+                );
+                let found = get(w, key, "/v1/sessions/key:submit-1").await.expect(200).field("id");
+                assert_eq!(found, *session, "{login} {restarted}");
+                let other = post(w, key, "eve").await.expect(409).text();
+                assert!(other.contains("`submit-1`") && !other.contains("key_"), "{other}");
+            }
+            if !restarted {
+                w.restart().await;
+            }
+        }
+        let (none, _) = make(w, &json!({"name": "none", "role": "client"})).await;
+        get(w, &none, "/v1/sessions/key:submit-1").await.expect(404);
+    });
+}
+
+#[test]
+fn pages_of_the_configured_origins_may_call() {
+    World::with(Setup::pool(0), async |w| {
+        let ask = async |w: &World, origin: &str, path: &str| {
+            let headers = [
+                ("origin", origin),
+                ("access-control-request-method", "DELETE"),
+                ("access-control-request-headers", "authorization, idempotency-key"),
+            ];
+            w.send_bare("OPTIONS", path, &headers, b"").await
+        };
+        let allowed = |answer: &Answer| answer.header("access-control-allow-origin").map(str::to_owned);
+        let (ui, other) = ("https://ui.example.com", "https://evil.example");
+        // Default closed.
+        for path in ["/v1/sessions", "/v1/warmups", "/v1/none"] {
+            assert_eq!(allowed(&ask(w, ui, path).await), None, "{path}");
+        }
+        let access = config::AccessSettings { origins: vec![ui.into()], ..Default::default() };
+        w.app().access.reconfigure(&access);
+        for path in ["/v1/sessions", "/v1/warmups", "/v1/sessions/ses_1/files/a/b"] {
+            let answer = ask(w, ui, path).await.expect(200);
+            assert_eq!(allowed(&answer).as_deref(), Some(ui), "{path}");
+            let methods = answer.header("access-control-allow-methods").unwrap_or_default().to_owned();
+            assert!(methods.contains("DELETE"), "{methods}");
+            let headers = answer.header("access-control-allow-headers").unwrap_or_default().to_owned();
+            assert!(headers.contains("idempotency-key"), "{headers}");
+            assert_eq!(answer.header("access-control-allow-credentials"), None);
+            assert_eq!(allowed(&ask(w, other, path).await), None, "{path}");
+        }
+        // An origin opens nothing by itself, and a refusal can be read by the page.
+        let refused = w.send_bare("GET", "/v1/repos", &[("origin", ui)], b"").await.expect(401);
+        assert_eq!(allowed(&refused).as_deref(), Some(ui));
+        let answer = w.send("GET", "/v1/repos", &[("origin", ui)], b"").await.expect(200);
+        assert_eq!(allowed(&answer).as_deref(), Some(ui));
+        assert_eq!(allowed(&w.send("GET", "/v1/repos", &[("origin", other)], b"").await), None);
+        // A page that may announce may do nothing else.
+        let limits =
+            orchestrator::warmups::Limits { origins: vec![other.into()], ..w.app().warmups.limits() };
+        w.app().warmups.set_limits(limits);
+        assert_eq!(allowed(&ask(w, other, "/v1/warmups").await).as_deref(), Some(other));
+        assert_eq!(allowed(&ask(w, other, "/v1/warmups/wrm_1").await).as_deref(), Some(other));
+        assert_eq!(allowed(&ask(w, other, "/v1/sessions").await), None);
+    });
+}

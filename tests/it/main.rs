@@ -15,6 +15,7 @@ mod faults;
 mod forge;
 mod freshness;
 mod github;
+mod happenings;
 mod http;
 mod images;
 mod layers;
@@ -30,6 +31,7 @@ mod sessions;
 mod sizing;
 mod tls;
 mod traces;
+mod top;
 mod warmups;
 mod world;
 

@@ -47,6 +47,7 @@ pub const TABLE: &[Route] = {
         route("GET", "/v1/openapi.json", ReadOnly, Nothing),
         route("GET", "/v1/whoami", ReadOnly, Nothing),
         route("GET", "/v1/stats", ReadOnly, Installation),
+        route("GET", "/v1/events", ReadOnly, Found),
         route("GET", "/v1/collectable", ReadOnly, Installation),
         route("GET", "/v1/repos", ReadOnly, Found),
         route("GET", "/v1/repos/{owner}/{name}", ReadOnly, Repo),

@@ -245,7 +245,7 @@ async fn within(app: &Arc<App>, holder: &Holder, about: About, request: &mut Req
         return if holder.reach.covers(&repo) { Ok(()) } else { Err(repos::unknown(&repo)) };
     }
     let id = param("id");
-    match owner_of(app, about, id).await? {
+    match owner_of(app, &holder.space, about, id).await? {
         Some(repo) if !holder.reach.covers(&repo) => Err(Error::not_found(match about {
             About::Session => format!("there is no session {id}"),
             About::Build => format!("there is no build {id}"),
@@ -258,9 +258,9 @@ async fn within(app: &Arc<App>, holder: &Holder, about: About, request: &mut Req
 }
 
 /// The repo of what has this id; nothing where there is none, or the text is no id.
-async fn owner_of(app: &Arc<App>, about: About, id: &str) -> Result<Option<RepoName>> {
+async fn owner_of(app: &Arc<App>, space: &str, about: About, id: &str) -> Result<Option<RepoName>> {
     Ok(match about {
-        About::Session => match sessions::session_id(app, id) {
+        About::Session => match sessions::session_id(app, space, id) {
             Ok(id) => session_repo(app, id).await?,
             Err(_) => None,
         },

@@ -92,13 +92,14 @@ pub async fn repo(
 #[utoipa::path(post, path = "/v1/repos/{owner}/{name}/builds", tag = "builds", request_body = StartBuild, responses((status = 202, body = BuildView)))]
 pub async fn build_start(
     State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
     Path((owner, name)): Path<(String, String)>,
     headers: HeaderMap,
     body: Payload<StartBuild>,
 ) -> ApiResult<Response> {
     let spec = named(&app, &owner, &name)?;
     let clock = app.clock.clone();
-    let key = key_of(&headers, &format!("POST /v1/repos/{owner}/{name}/builds"), &body.raw)?;
+    let key = key_of(&caller, &headers, &format!("POST /v1/repos/{owner}/{name}/builds"), &body.raw)?;
     let record = detached(async move {
         let guard = match key {
             None => None,

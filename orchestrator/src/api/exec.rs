@@ -19,7 +19,7 @@ use utoipa::IntoParams;
 
 use super::sessions::live;
 use super::types::{Command, ExecView, List, OutputLine, SendSignal, StartExec, Terminal};
-use super::{ApiResult, Hotbed, Payload, Traced, detached, key_of, made, parse};
+use super::{ApiResult, Caller, Hotbed, Payload, Traced, detached, key_of, made, parse};
 use crate::app::App;
 use crate::idempotency::Begin;
 use crate::sessions::{ExecOrder, LINK_WAIT, Session};
@@ -68,13 +68,14 @@ fn order(body: StartExec) -> Result<ExecOrder> {
     responses((status = 201, body = ExecView), (status = 200, description = "started before under this key", body = ExecView)))]
 pub async fn start(
     State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     Extension(traced): Extension<Traced>,
     headers: HeaderMap,
     body: Payload<StartExec>,
 ) -> ApiResult<Response> {
     let session = live(&app, &id).await?;
-    let key = key_of(&headers, &format!("POST /v1/sessions/{}/exec", session.id), &body.raw)?;
+    let key = key_of(&caller, &headers, &format!("POST /v1/sessions/{}/exec", session.id), &body.raw)?;
     let Payload { value, .. } = body;
     let (wait, shown) = (value.wait, command_line(&value.cmd));
     let order = order(value)?;

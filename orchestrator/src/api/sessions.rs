@@ -154,7 +154,7 @@ pub async fn create(
     headers: HeaderMap,
     body: Payload<CreateSession>,
 ) -> ApiResult<Response> {
-    let key = key_of(&headers, "POST /v1/sessions", &body.raw)?;
+    let key = key_of(&caller, &headers, "POST /v1/sessions", &body.raw)?;
     let mut new = new_session(&app, &caller, &body.value).await?;
     new.trace = place(&app, &traced, &new).await;
     let token = body.value.user_token.as_ref().map(users::taken).transpose()?;
@@ -216,18 +216,22 @@ pub(super) fn page(after: Option<String>, limit: Option<u32>) -> Result<Page> {
 
 /// One session, live or ended.
 #[utoipa::path(get, path = "/v1/sessions/{id}", tag = "sessions", responses((status = 200, body = SessionView)))]
-pub async fn read(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<SessionView>> {
-    let record = app.sessions.record(session_id(&app, &id)?).await?;
+pub async fn read(
+    State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> ApiResult<Json<SessionView>> {
+    let record = app.sessions.record(session_id(&app, caller.space(), &id)?).await?;
     Ok(Json((&*record).into()))
 }
 
-/// A session's id, or `key:` and the `Idempotency-Key` that it was made under: a client that never got the answer
+/// A session's id, or `key:` and the `Idempotency-Key` of this space that it was made under: a client that never got the answer
 /// can find and end what it made (F37).
-pub(super) fn session_id(app: &App, text: &str) -> Result<SessionId> {
+pub(super) fn session_id(app: &App, space: &str, text: &str) -> Result<SessionId> {
     match text.strip_prefix("key:") {
         None => parse("id", text),
         Some(key) => {
-            let made = app.idempotency.resource("POST /v1/sessions", key);
+            let made = app.idempotency.resource(space, "POST /v1/sessions", key);
             let made =
                 made.ok_or_else(|| Error::not_found(format!("no session was made under the key `{key}`")))?;
             parse("id", &made)
@@ -251,10 +255,11 @@ pub struct EndQuery {
     responses((status = 202, body = SessionView), (status = 200, body = SessionView)))]
 pub async fn end(
     State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     Query(q): Query<EndQuery>,
 ) -> ApiResult<Response> {
-    let id = session_id(&app, &id)?;
+    let id = session_id(&app, caller.space(), &id)?;
     let session = app.sessions.require(id).await?;
     let (engine, of) = (app.sessions.clone(), session.clone());
     let record =
@@ -364,7 +369,7 @@ pub async fn fork(
 ) -> ApiResult<Response> {
     let id: SessionId = parse("id", &id)?;
     let session = app.sessions.require(id).await?;
-    let key = key_of(&headers, &format!("POST /v1/sessions/{id}/fork"), &body.raw)?;
+    let key = key_of(&caller, &headers, &format!("POST /v1/sessions/{id}/fork"), &body.raw)?;
     // Who may act for others forks for whoever it was.
     let same = body.value.user.is_none() && caller.person().is_none_or(|p| p.may_name_others);
     let user = if same { None } else { Some(whoever(&app, &caller, body.value.user.as_ref())?) };
@@ -401,6 +406,7 @@ pub async fn fork(
     responses((status = 201, body = PullRequestView)))]
 pub async fn pull_open(
     State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     Extension(traced): Extension<Traced>,
     headers: HeaderMap,
@@ -408,7 +414,7 @@ pub async fn pull_open(
 ) -> ApiResult<Response> {
     let id: SessionId = parse("id", &id)?;
     let session = app.sessions.record(id).await?;
-    let key = key_of(&headers, &format!("POST /v1/sessions/{id}/pull-requests"), &body.raw)?;
+    let key = key_of(&caller, &headers, &format!("POST /v1/sessions/{id}/pull-requests"), &body.raw)?;
     let Payload { value, .. } = body;
     let order = PullOrder {
         title: value.title,

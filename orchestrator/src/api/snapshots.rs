@@ -16,9 +16,14 @@ use crate::idempotency::Begin;
 
 /// Capture a live session's filesystem; its processes go on.
 #[utoipa::path(post, path = "/v1/sessions/{id}/snapshots", tag = "snapshots", responses((status = 201, body = SnapshotView)))]
-pub async fn take(State(app): Hotbed, Path(id): Path<String>, headers: HeaderMap) -> ApiResult<Response> {
+pub async fn take(
+    State(app): Hotbed,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
     let session = live(&app, &id).await?;
-    let key = key_of(&headers, &format!("POST /v1/sessions/{}/snapshots", session.id), b"")?;
+    let key = key_of(&caller, &headers, &format!("POST /v1/sessions/{}/snapshots", session.id), b"")?;
     let (replayed, record) = detached(async move {
         let guard = match key {
             None => None,

@@ -3,6 +3,7 @@
 mod access;
 mod difference;
 mod exec;
+mod happening;
 mod image;
 mod pool;
 mod result;
@@ -20,6 +21,7 @@ pub use self::difference::{
     TallyView,
 };
 pub use self::exec::{Command, ExecView, ExitView, FileView, OutputLine, SendSignal, StartExec, Terminal};
+pub use self::happening::HappeningView;
 pub use self::image::{BuildView, ImageFailureView, ImageView, PhaseView, RemovalView, RepoView, StartBuild};
 pub use self::pool::{
     Arrivals, ExpectedView, FloorView, GiveOrder, LessonView, MinuteView, OrderView, OrderWord, PoolTerms,

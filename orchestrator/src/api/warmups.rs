@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use domain::{Error, Result, WarmupId, WarmupState};
 use serde::Deserialize;
-use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -31,26 +30,6 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(announce, list))
         .routes(routes!(read, withdraw))
         .routes(routes!(token))
-}
-
-/// What lets pages of the configured origins call these routes, as the configuration is at that moment.
-pub fn cors(app: &Arc<App>) -> CorsLayer {
-    let warmups = Arc::downgrade(&app.warmups);
-    let allowed = move |origin: &HeaderValue, _: &axum::http::request::Parts| {
-        let warmups = warmups.upgrade();
-        warmups.is_some_and(|w| origin.to_str().is_ok_and(|origin| w.allows_origin(origin)))
-    };
-    CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(allowed))
-        .allow_methods([Method::POST, Method::DELETE])
-        .allow_headers([
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            traced::TRACEPARENT.clone(),
-            traced::TRACESTATE.clone(),
-        ])
-        .expose_headers([header::RETRY_AFTER])
-        .max_age(Duration::from_secs(600))
 }
 
 /// Announce a session. The same client and repo again move the expiry and make nothing new.

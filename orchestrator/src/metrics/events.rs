@@ -20,18 +20,21 @@ impl Metrics {
         let launch = record.launch.as_str();
         self.session_starts.get_or_create(&RepoLaunch { repo: record.repo.to_string(), launch }).inc();
         self.session_claim.get_or_create(&OfLaunch { launch }).observe(took.as_secs_f64());
+        self.tell_started(record);
     }
 
     pub fn session_ready(&self, record: &SessionRecord, took: Duration) {
         self.session_ready
             .get_or_create(&OfLaunch { launch: record.launch.as_str() })
             .observe(took.as_secs_f64());
+        self.tell_ready(record, took.as_secs_f64());
     }
 
     pub fn session_ended(&self, record: &SessionRecord) {
         if let Some(end) = record.end {
             self.session_ends.get_or_create(&OfEnd { end: end.as_str() }).inc();
         }
+        self.tell_ended(record);
     }
 
     pub fn synced(&self, record: &SessionRecord, took: Duration) {
@@ -40,6 +43,7 @@ impl Metrics {
         if let Some(lag) = record.sync.lag_commits {
             self.sync_lag.observe(f64::from(lag));
         }
+        self.tell_synced(record);
     }
 
     pub fn gate_waited(&self, took: Duration) {
@@ -90,6 +94,7 @@ impl Metrics {
             _ => (record.wasted(now), &self.warmup_wasted_seconds),
         };
         of.get_or_create(&OfRepo { repo }).inc_by(seconds);
+        self.tell_warmup(record);
     }
 
     pub fn build_ended(&self, repo: &RepoName, state: BuildState) {
@@ -109,6 +114,7 @@ impl Metrics {
     /// `verdict` is one of [`crate::rollout::VERDICTS`].
     pub fn image_judged(&self, repo: &RepoName, verdict: &'static str) {
         self.image_verdicts.get_or_create(&RepoVerdict { repo: repo.to_string(), verdict }).inc();
+        self.tell_judged(repo, verdict);
     }
 
     /// An image failed in one more sandbox.
@@ -188,6 +194,7 @@ impl Metrics {
     /// Whether the engine answered when it was last asked what it has.
     pub fn backend_answered(&self, up: bool) {
         self.backend_up.get_or_create(&OfBackend { backend: self.backend }).set(up.into());
+        self.tell_engine(up);
     }
 
     /// `kind` is `sandbox` or `capture`.
@@ -230,9 +237,11 @@ impl Metrics {
 
     pub fn task_done(&self, task: &'static str, now: Timestamp) {
         self.task_success.get_or_create(&OfTask { task }).set(seconds(now));
+        self.tell_task(task, false);
     }
 
     pub fn task_failed(&self, task: &'static str) {
         self.task_failures.get_or_create(&OfTask { task }).inc();
+        self.tell_task(task, true);
     }
 }
