@@ -11,9 +11,10 @@ help: ## List the verbs.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 .PHONY: setup
-setup: setup-run ## Install what is missing: Debian packages (a browser and a registry for tests among them), octokit, and a Docker engine if no daemon answers.
-	@scripts/ensure-packages --no-services prometheus chromium docker-registry openssl
+setup: setup-run ## Install what is missing: Debian packages (a browser and a registry for tests among them), octokit, schemathesis, and a Docker engine if no daemon answers.
+	@scripts/ensure-packages --no-services prometheus chromium docker-registry openssl jq
 	@scripts/ensure-node-parts
+	@scripts/ensure-python-parts
 
 .PHONY: setup-run
 setup-run:

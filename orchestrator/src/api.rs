@@ -4,6 +4,7 @@
 pub mod audit;
 mod caller;
 mod catalog;
+mod description;
 mod events;
 mod exec;
 mod files;
@@ -60,20 +61,9 @@ pub const MAX_FILE: usize = 256 << 20;
         title = "Hotbed",
         description = "Ready development environments for background coding agents. Errors are problem+json; lists are paged by cursor; POSTs that make something take an `Idempotency-Key`."
     ),
-    security(("key" = [])),
-    modifiers(&Security)
+    components(schemas(types::Problem, types::EventView))
 )]
 struct Doc;
-
-struct Security;
-
-impl utoipa::Modify for Security {
-    fn modify(&self, doc: &mut utoipa::openapi::OpenApi) {
-        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-        doc.components.get_or_insert_with(Default::default).add_security_scheme("key", scheme);
-    }
-}
 
 fn documented() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Doc::openapi())
@@ -139,7 +129,9 @@ fn signed() -> OpenApiRouter<Arc<App>> {
 
 /// The OpenAPI description, from the code.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    documented().merge(warmups::routes()).merge(signed()).split_for_parts().1
+    let mut doc = documented().merge(warmups::routes()).merge(signed()).split_for_parts().1;
+    description::complete(&mut doc);
+    doc
 }
 
 /// All routes, as they are served: each request with where it came from.
@@ -204,6 +196,23 @@ async fn counted(State(app): Hotbed, route: Option<MatchedPath>, request: Reques
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     app.metrics.api_answered(route, response.status().as_u16());
     response
+}
+
+/// What every POST takes that makes something.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code)] // read by the description alone
+struct Replay {
+    /// 1 to 255 printable ASCII characters. The same key with the same body answers what was made the first time; with
+    /// another body or route it is 409. Keys are kept for a day.
+    #[param(
+        rename = "Idempotency-Key",
+        required = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[ -~]+$"
+    )]
+    idempotency_key: Option<String>,
 }
 
 /// The client's key for a request, its own, bound to route and body.

@@ -10,6 +10,7 @@ mod crashes;
 mod daemon;
 mod gate;
 mod github;
+mod guides;
 mod losses;
 mod recipes;
 mod registry;

@@ -9,6 +9,8 @@ mod backup;
 mod browser;
 mod cadence;
 mod claims;
+mod clients;
+mod contract;
 mod docker;
 mod environment;
 mod faults;

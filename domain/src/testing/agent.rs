@@ -309,11 +309,7 @@ impl AgentLink for FakeAgent {
             (self.state.clone(), self.ended.subscribe(), self.open.subscribe());
         let output = state.lock().expect("agent lock").execs[&id].output.clone();
         let rest = output.slice((from as usize).min(output.len())..);
-        let begun = (!rest.is_empty()).then_some(Ok(Frame::Output {
-            stream: StreamName::Stdout,
-            offset: from,
-            data: rest,
-        }));
+        let begun = frames(rest, from);
         let end = async move {
             loop {
                 let exit = state.lock().expect("agent lock").execs.get(&id).and_then(|e| e.exit.clone());
@@ -415,6 +411,18 @@ impl AgentLink for FakeAgent {
     async fn quiesce(&self, _quiesce: &Quiesce) -> Result<()> {
         self.up()
     }
+}
+
+/// Line by line, so that who follows may be cut off between two.
+fn frames(mut rest: Bytes, mut offset: u64) -> Vec<Result<Frame>> {
+    let mut frames = Vec::new();
+    while !rest.is_empty() {
+        let length = rest.iter().position(|b| *b == b'\n').map_or(rest.len(), |at| at + 1);
+        let data = rest.split_to(length);
+        frames.push(Ok(Frame::Output { stream: StreamName::Stdout, offset, data }));
+        offset += length as u64;
+    }
+    frames
 }
 
 impl FakeExec {

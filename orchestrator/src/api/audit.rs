@@ -105,7 +105,7 @@ pub struct AuditQuery {
 }
 
 /// Who did what, oldest first: every request that changes something, and every one that was denied. Announcements, input of commands and their like are left out.
-#[utoipa::path(get, path = "/v1/audit", tag = "access", params(AuditQuery), responses((status = 200, body = List<AuditView>)))]
+#[utoipa::path(get, path = "/v1/audit", tag = "access", operation_id = "list_audit", params(AuditQuery), responses((status = 200, body = List<AuditView>)))]
 pub async fn list(State(app): Hotbed, Query(q): Query<AuditQuery>) -> ApiResult<Json<List<AuditView>>> {
     let limit = q.limit.unwrap_or(100);
     if !(1..=500).contains(&limit) {

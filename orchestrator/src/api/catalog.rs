@@ -16,7 +16,7 @@ use utoipa::IntoParams;
 use super::audit::Made;
 use super::sessions::page;
 use super::types::{BuildView, List, OutcomesView, PoolView, PromptingView, RepoView, StartBuild, Stats};
-use super::{ApiResult, Caller, Hotbed, Payload, detached, key_of, parse};
+use super::{ApiResult, Caller, Hotbed, Payload, Replay, detached, key_of, parse};
 use crate::app::App;
 use crate::idempotency::Begin;
 use crate::repos::HandedOut;
@@ -57,7 +57,7 @@ fn view(app: &App, spec: &RepoSpec) -> RepoView {
 }
 
 /// The configured repos.
-#[utoipa::path(get, path = "/v1/repos", tag = "repos", responses((status = 200, body = List<RepoView>)))]
+#[utoipa::path(get, path = "/v1/repos", tag = "repos", operation_id = "list_repos", responses((status = 200, body = List<RepoView>)))]
 pub async fn repos(State(app): Hotbed, Extension(caller): Extension<Caller>) -> Json<List<RepoView>> {
     let items = app
         .repos
@@ -75,7 +75,7 @@ pub(super) fn named(app: &Arc<App>, owner: &str, name: &str) -> Result<Arc<RepoS
 }
 
 /// One repo with its current image, pool and build.
-#[utoipa::path(get, path = "/v1/repos/{owner}/{name}", tag = "repos", responses((status = 200, body = RepoView)))]
+#[utoipa::path(get, path = "/v1/repos/{owner}/{name}", tag = "repos", operation_id = "get_repo", responses((status = 200, body = RepoView)))]
 pub async fn repo(
     State(app): Hotbed,
     Path((owner, name)): Path<(String, String)>,
@@ -89,7 +89,7 @@ pub async fn repo(
 }
 
 /// Build an image now. One build of a repo is under way at a time and one may wait: what waits is superseded by a newer request.
-#[utoipa::path(post, path = "/v1/repos/{owner}/{name}/builds", tag = "builds", request_body = StartBuild, responses((status = 202, body = BuildView)))]
+#[utoipa::path(post, path = "/v1/repos/{owner}/{name}/builds", tag = "builds", operation_id = "start_build", params(Replay), request_body = StartBuild, responses((status = 202, body = BuildView)))]
 pub async fn build_start(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
@@ -129,7 +129,7 @@ pub struct PageQuery {
 }
 
 /// The builds of a repo, newest first.
-#[utoipa::path(get, path = "/v1/repos/{owner}/{name}/builds", tag = "builds", params(PageQuery), responses((status = 200, body = List<BuildView>)))]
+#[utoipa::path(get, path = "/v1/repos/{owner}/{name}/builds", tag = "builds", operation_id = "list_builds", params(PageQuery), responses((status = 200, body = List<BuildView>)))]
 pub async fn builds(
     State(app): Hotbed,
     Path((owner, name)): Path<(String, String)>,
@@ -147,7 +147,7 @@ async fn one_build(app: &App, id: BuildId) -> Result<domain::BuildRecord> {
 }
 
 /// One build.
-#[utoipa::path(get, path = "/v1/builds/{id}", tag = "builds", responses((status = 200, body = BuildView)))]
+#[utoipa::path(get, path = "/v1/builds/{id}", tag = "builds", operation_id = "get_build", responses((status = 200, body = BuildView)))]
 pub async fn build(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<BuildView>> {
     let record = one_build(&app, parse("id", &id)?).await?;
     Ok(Json(BuildView::at(app.clock.now(), &record)))
@@ -165,7 +165,7 @@ pub struct LogQuery {
 }
 
 /// What a build printed.
-#[utoipa::path(get, path = "/v1/builds/{id}/log", tag = "builds", params(LogQuery), responses((status = 200, content_type = "text/plain", body = String)))]
+#[utoipa::path(get, path = "/v1/builds/{id}/log", tag = "builds", operation_id = "get_build_log", params(LogQuery), responses((status = 200, content_type = "text/plain", body = String)))]
 pub async fn build_log(
     State(app): Hotbed,
     Path(id): Path<String>,
@@ -185,7 +185,7 @@ pub struct StatsQuery {
 }
 
 /// Sessions, launches and pull requests, counted; and what came of them.
-#[utoipa::path(get, path = "/v1/stats", tag = "repos", params(StatsQuery), responses((status = 200, body = Stats)))]
+#[utoipa::path(get, path = "/v1/stats", tag = "repos", operation_id = "get_stats", params(StatsQuery), responses((status = 200, body = Stats)))]
 pub async fn stats(State(app): Hotbed, Query(q): Query<StatsQuery>) -> ApiResult<Json<Stats>> {
     let days = q.days.unwrap_or(30);
     if !(1..=366).contains(&days) {

@@ -10,9 +10,9 @@ use axum::response::sse::{Event, KeepAlive};
 use domain::SessionId;
 use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
-use serde_json::json;
 use utoipa::IntoParams;
 
+use super::types::{EventFrame, EventView};
 use super::{ApiResult, Hotbed, parse};
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -25,9 +25,9 @@ pub struct EventsQuery {
     tail: bool,
 }
 
-/// The log of a session.
-#[utoipa::path(get, path = "/v1/sessions/{id}/events", tag = "sessions", params(EventsQuery),
-    responses((status = 200, content_type = "text/event-stream", body = String)))]
+/// The log of a session, as server-sent events. The `data` of each is an `EventView`, its `id` the sequence number.
+#[utoipa::path(get, path = "/v1/sessions/{id}/events", tag = "sessions", operation_id = "follow_session_events", params(EventsQuery),
+    responses((status = 200, content_type = "text/event-stream", body = EventFrame)))]
 pub async fn follow(
     State(app): Hotbed,
     Path(id): Path<String>,
@@ -60,8 +60,9 @@ pub async fn follow(
         }
     });
     let events = events.map(|event| {
-        let data = json!({"seq": event.seq, "at": event.at, "kind": event.kind, "data": event.data});
-        Ok(Event::default().id(event.seq.to_string()).event(event.kind).data(data.to_string()))
+        let frame = Event::default().id(event.seq.to_string()).event(&event.kind);
+        let data = serde_json::to_string(&EventView::from(event)).unwrap_or_default();
+        Ok(frame.data(data))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }

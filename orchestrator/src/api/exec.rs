@@ -18,8 +18,8 @@ use serde_json::json;
 use utoipa::IntoParams;
 
 use super::sessions::live;
-use super::types::{Command, ExecView, List, OutputLine, SendSignal, StartExec, Terminal};
-use super::{ApiResult, Caller, Hotbed, Payload, Traced, detached, key_of, made, parse};
+use super::types::{Binary, Command, ExecView, List, OutputLine, SendSignal, StartExec, Terminal};
+use super::{ApiResult, Caller, Hotbed, Payload, Replay, Traced, detached, key_of, made, parse};
 use crate::app::App;
 use crate::idempotency::Begin;
 use crate::sessions::{ExecOrder, LINK_WAIT, Session};
@@ -64,7 +64,7 @@ fn order(body: StartExec) -> Result<ExecOrder> {
 }
 
 /// Run a command. Answers at once with its id, or with `wait` when it has ended.
-#[utoipa::path(post, path = "/v1/sessions/{id}/exec", tag = "exec", request_body = StartExec,
+#[utoipa::path(post, path = "/v1/sessions/{id}/exec", tag = "exec", operation_id = "start_exec", params(Replay), request_body = StartExec,
     responses((status = 201, body = ExecView), (status = 200, description = "started before under this key", body = ExecView)))]
 pub async fn start(
     State(app): Hotbed,
@@ -198,7 +198,7 @@ async fn collect(id: ExecId, mut frames: FrameStream) -> Result<(ExecView, ExecE
 }
 
 /// The commands that the sandbox still knows.
-#[utoipa::path(get, path = "/v1/sessions/{id}/exec", tag = "exec", responses((status = 200, body = List<ExecView>)))]
+#[utoipa::path(get, path = "/v1/sessions/{id}/exec", tag = "exec", operation_id = "list_execs", responses((status = 200, body = List<ExecView>)))]
 pub async fn list(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<List<ExecView>>> {
     let session = live(&app, &id).await?;
     let link = app.sessions.link(&session, LINK_WAIT).await?;
@@ -207,7 +207,7 @@ pub async fn list(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<
 }
 
 /// How a command stands.
-#[utoipa::path(get, path = "/v1/sessions/{id}/exec/{exec}", tag = "exec", responses((status = 200, body = ExecView)))]
+#[utoipa::path(get, path = "/v1/sessions/{id}/exec/{exec}", tag = "exec", operation_id = "get_exec", responses((status = 200, body = ExecView)))]
 pub async fn read(State(app): Hotbed, Path((id, exec)): Path<(String, String)>) -> ApiResult<Json<ExecView>> {
     let (_, link, exec) = of(&app, &id, &exec).await?;
     Ok(Json(link.exec_status(exec).await?.into()))
@@ -227,7 +227,7 @@ pub struct OutputQuery {
 }
 
 /// Output from an offset: one JSON object a line, the last one with the exit; or raw bytes.
-#[utoipa::path(get, path = "/v1/sessions/{id}/exec/{exec}/output", tag = "exec", params(OutputQuery),
+#[utoipa::path(get, path = "/v1/sessions/{id}/exec/{exec}/output", tag = "exec", operation_id = "get_exec_output", params(OutputQuery),
     responses((status = 200, content_type = "application/x-ndjson", body = OutputLine)))]
 pub async fn output(
     State(app): Hotbed,
@@ -300,8 +300,8 @@ pub struct InputQuery {
 }
 
 /// Raw bytes for a command's stdin or terminal.
-#[utoipa::path(post, path = "/v1/sessions/{id}/exec/{exec}/input", tag = "exec", params(InputQuery),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 204)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/exec/{exec}/input", tag = "exec", operation_id = "send_exec_input", params(InputQuery),
+    request_body(content = Binary, content_type = "application/octet-stream"), responses((status = 204)))]
 pub async fn input(
     State(app): Hotbed,
     Path((id, exec)): Path<(String, String)>,
@@ -314,7 +314,7 @@ pub async fn input(
 }
 
 /// A signal for a command's process group.
-#[utoipa::path(post, path = "/v1/sessions/{id}/exec/{exec}/signal", tag = "exec", request_body = SendSignal, responses((status = 204)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/exec/{exec}/signal", tag = "exec", operation_id = "signal_exec", request_body = SendSignal, responses((status = 204)))]
 pub async fn signal(
     State(app): Hotbed,
     Path((id, exec)): Path<(String, String)>,
@@ -326,7 +326,7 @@ pub async fn signal(
 }
 
 /// A new size for a command's terminal.
-#[utoipa::path(post, path = "/v1/sessions/{id}/exec/{exec}/resize", tag = "exec", request_body = Terminal, responses((status = 204)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/exec/{exec}/resize", tag = "exec", operation_id = "resize_exec", request_body = Terminal, responses((status = 204)))]
 pub async fn resize(
     State(app): Hotbed,
     Path((id, exec)): Path<(String, String)>,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::sessions::live;
-use super::types::{FileView, List};
+use super::types::{Binary, FileView, List};
 use super::{ApiError, ApiResult, Hotbed, problem};
 use crate::sessions::LINK_WAIT;
 
@@ -44,7 +44,7 @@ pub struct DirQuery {
 }
 
 /// The entries of a directory.
-#[utoipa::path(get, path = "/v1/sessions/{id}/files", tag = "files", params(DirQuery), responses((status = 200, body = List<FileView>)))]
+#[utoipa::path(get, path = "/v1/sessions/{id}/files", tag = "files", operation_id = "list_files", params(DirQuery), responses((status = 200, body = List<FileView>)))]
 pub async fn list(
     State(app): Hotbed,
     Path(id): Path<String>,
@@ -57,9 +57,18 @@ pub async fn list(
     Ok(Json(List { items, next: None }))
 }
 
+/// Where a file lies, as the description shows it: axum's own pattern for the rest of a path is not OpenAPI's.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code)] // read by the description alone
+struct FilePath {
+    /// Relative to the workspace; absolute with a slash of its own in front.
+    path: String,
+}
+
 /// A file's bytes.
-#[utoipa::path(get, path = "/v1/sessions/{id}/files/{*path}", tag = "files",
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>)))]
+#[utoipa::path(get, path = "/v1/sessions/{id}/files/{*path}", params(FilePath), tag = "files", operation_id = "read_file",
+    responses((status = 200, content_type = "application/octet-stream", body = Binary)))]
 pub async fn read(State(app): Hotbed, Path((id, path)): Path<(String, String)>) -> ApiResult<Response> {
     let session = live(&app, &id).await?;
     let path = check(&path)?;
@@ -78,8 +87,8 @@ pub struct WriteQuery {
 }
 
 /// Write a file whole. In the workspace it waits for the gate, up to a limit.
-#[utoipa::path(put, path = "/v1/sessions/{id}/files/{*path}", tag = "files", params(WriteQuery),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 204), (status = 423)))]
+#[utoipa::path(put, path = "/v1/sessions/{id}/files/{*path}", tag = "files", operation_id = "write_file", params(FilePath, WriteQuery),
+    request_body(content = Binary, content_type = "application/octet-stream"), responses((status = 204), (status = 423)))]
 pub async fn write(
     State(app): Hotbed,
     Path((id, path)): Path<(String, String)>,
@@ -106,7 +115,7 @@ pub async fn write(
 }
 
 /// Remove a file. In the workspace it waits for the gate, up to a limit.
-#[utoipa::path(delete, path = "/v1/sessions/{id}/files/{*path}", tag = "files", params(WriteQuery), responses((status = 204), (status = 423)))]
+#[utoipa::path(delete, path = "/v1/sessions/{id}/files/{*path}", tag = "files", operation_id = "remove_file", params(FilePath, WriteQuery), responses((status = 204), (status = 423)))]
 pub async fn remove(
     State(app): Hotbed,
     Path((id, path)): Path<(String, String)>,

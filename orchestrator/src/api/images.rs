@@ -20,7 +20,7 @@ pub struct ImagesQuery {
 }
 
 /// Images, newest first.
-#[utoipa::path(get, path = "/v1/images", tag = "images", params(ImagesQuery), responses((status = 200, body = List<ImageView>)))]
+#[utoipa::path(get, path = "/v1/images", tag = "images", operation_id = "list_images", params(ImagesQuery), responses((status = 200, body = List<ImageView>)))]
 pub async fn list(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
@@ -33,13 +33,13 @@ pub async fn list(
 }
 
 /// One image.
-#[utoipa::path(get, path = "/v1/images/{id}", tag = "images", responses((status = 200, body = ImageView)))]
+#[utoipa::path(get, path = "/v1/images/{id}", tag = "images", operation_id = "get_image", responses((status = 200, body = ImageView)))]
 pub async fn read(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<ImageView>> {
     Ok(Json((&app.images.get(parse("id", &id)?)?).into()))
 }
 
 /// Make an image that has passed its check current. Asked again, it stays so.
-#[utoipa::path(post, path = "/v1/images/{id}/promote", tag = "images", responses((status = 200, body = ImageView)))]
+#[utoipa::path(post, path = "/v1/images/{id}/promote", tag = "images", operation_id = "promote_image", responses((status = 200, body = ImageView)))]
 pub async fn promote(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<ImageView>> {
     let id = parse("id", &id)?;
     let image = detached(async move {
@@ -61,7 +61,7 @@ pub struct DiffQuery {
 }
 
 /// What changed from another image of the repo to this one. Both are read whole, which takes the engine seconds for each GiB.
-#[utoipa::path(get, path = "/v1/images/{id}/diff", tag = "images", params(DiffQuery), responses((status = 200, body = ImageDiffView)))]
+#[utoipa::path(get, path = "/v1/images/{id}/diff", tag = "images", operation_id = "diff_image", params(DiffQuery), responses((status = 200, body = ImageDiffView)))]
 pub async fn diff(
     State(app): Hotbed,
     Path(id): Path<String>,
@@ -77,7 +77,7 @@ pub async fn diff(
 }
 
 /// Go back to the image before the current one, and pin it.
-#[utoipa::path(post, path = "/v1/repos/{owner}/{name}/rollback", tag = "images", responses((status = 200, body = ImageView)))]
+#[utoipa::path(post, path = "/v1/repos/{owner}/{name}/rollback", tag = "images", operation_id = "roll_back_image", responses((status = 200, body = ImageView)))]
 pub async fn roll_back(
     State(app): Hotbed,
     Path((owner, name)): Path<(String, String)>,
@@ -94,7 +94,7 @@ pub async fn roll_back(
 }
 
 /// Keep an image whatever its age; where it is current, keep it current.
-#[utoipa::path(put, path = "/v1/images/{id}/pin", tag = "images", responses((status = 200, body = ImageView)))]
+#[utoipa::path(put, path = "/v1/images/{id}/pin", tag = "images", operation_id = "pin_image", responses((status = 200, body = ImageView)))]
 pub async fn pin(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<ImageView>> {
     let id = parse("id", &id)?;
     let image = detached(async move { app.images.pin(id, true).await }).await?;
@@ -102,7 +102,7 @@ pub async fn pin(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<I
 }
 
 /// Take a pin away.
-#[utoipa::path(delete, path = "/v1/images/{id}/pin", tag = "images", responses((status = 200, body = ImageView)))]
+#[utoipa::path(delete, path = "/v1/images/{id}/pin", tag = "images", operation_id = "unpin_image", responses((status = 200, body = ImageView)))]
 pub async fn unpin(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<ImageView>> {
     let id = parse("id", &id)?;
     let image = detached(async move { app.images.pin(id, false).await }).await?;
@@ -110,7 +110,7 @@ pub async fn unpin(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json
 }
 
 /// What the collector's next run would remove. Removes nothing.
-#[utoipa::path(get, path = "/v1/collectable", tag = "images", responses((status = 200, body = List<RemovalView>)))]
+#[utoipa::path(get, path = "/v1/collectable", tag = "images", operation_id = "list_collectable", responses((status = 200, body = List<RemovalView>)))]
 pub async fn collectable(State(app): Hotbed) -> ApiResult<Json<List<RemovalView>>> {
     let items = app.captures.due().await?;
     Ok(Json(List { items, next: None }))

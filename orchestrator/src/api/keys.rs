@@ -46,7 +46,7 @@ fn order(app: &App, body: CreateKey) -> Result<NewKey> {
 }
 
 /// Make an API key. It is shown in this answer and never again. Of the keys in force no two have one name, so asking again makes no second one.
-#[utoipa::path(post, path = "/v1/keys", tag = "access", request_body = CreateKey, responses((status = 201, body = MadeKey)))]
+#[utoipa::path(post, path = "/v1/keys", tag = "access", operation_id = "create_key", request_body = CreateKey, responses((status = 201, body = MadeKey)))]
 pub async fn create(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
@@ -58,13 +58,13 @@ pub async fn create(
 }
 
 /// The keys, oldest first, those that are revoked or have expired included. The installation's own is not among them.
-#[utoipa::path(get, path = "/v1/keys", tag = "access", responses((status = 200, body = List<KeyView>)))]
+#[utoipa::path(get, path = "/v1/keys", tag = "access", operation_id = "list_keys", responses((status = 200, body = List<KeyView>)))]
 pub async fn list(State(app): Hotbed) -> Json<List<KeyView>> {
     Json(List { items: app.access.keys().iter().map(Into::into).collect(), next: None })
 }
 
 /// Revoke a key: from now on it opens nothing, and streams and terminals that it has opened end within a second. Commands that it has started go on.
-#[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access", responses((status = 200, body = KeyView)))]
+#[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access", operation_id = "revoke_key", responses((status = 200, body = KeyView)))]
 pub async fn revoke(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<KeyView>> {
     let id = parse("id", &id)?;
     let record = detached(async move { app.access.revoke(id).await }).await?;
@@ -72,7 +72,7 @@ pub async fn revoke(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Jso
 }
 
 /// Whose key this request was made with, and what it may do.
-#[utoipa::path(get, path = "/v1/whoami", tag = "access", responses((status = 200, body = WhoView)))]
+#[utoipa::path(get, path = "/v1/whoami", tag = "access", operation_id = "whoami", responses((status = 200, body = WhoView)))]
 pub async fn whoami(Extension(caller): Extension<Caller>) -> ApiResult<Json<WhoView>> {
     match caller {
         Caller::Key(holder) => Ok(Json((&*holder).into())),

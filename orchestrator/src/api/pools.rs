@@ -22,7 +22,7 @@ const MAX_POOL: u32 = 10_000;
 const LONGEST_WORDS: usize = 200;
 
 /// The pools: what they want, what they have, and why.
-#[utoipa::path(get, path = "/v1/pools", tag = "pools", responses((status = 200, body = List<PoolView>)))]
+#[utoipa::path(get, path = "/v1/pools", tag = "pools", operation_id = "list_pools", responses((status = 200, body = List<PoolView>)))]
 pub async fn list(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
@@ -34,7 +34,7 @@ pub async fn list(
 }
 
 /// One pool: each term of its target, what is there, and the order that is in force.
-#[utoipa::path(get, path = "/v1/pools/{owner}/{name}", tag = "pools", responses((status = 200, body = PoolView)))]
+#[utoipa::path(get, path = "/v1/pools/{owner}/{name}", tag = "pools", operation_id = "get_pool", responses((status = 200, body = PoolView)))]
 pub async fn read(
     State(app): Hotbed,
     Path((owner, name)): Path<(String, String)>,
@@ -51,7 +51,7 @@ async fn present(app: &App, spec: &RepoSpec) -> Result<PoolView> {
 }
 
 /// Order something of a pool, in place of what was ordered before: other limits for a while (`set`), to leave all as it is (`pause`), or to empty it (`drain`). It survives a restart.
-#[utoipa::path(put, path = "/v1/pools/{owner}/{name}/order", tag = "pools", request_body = GiveOrder, responses((status = 200, body = PoolView)))]
+#[utoipa::path(put, path = "/v1/pools/{owner}/{name}/order", tag = "pools", operation_id = "order_pool", request_body = GiveOrder, responses((status = 200, body = PoolView)))]
 pub async fn order(
     State(app): Hotbed,
     Path((owner, name)): Path<(String, String)>,
@@ -111,7 +111,7 @@ pub struct ResumeQuery {
 }
 
 /// Withdraw what was ordered: the policy alone counts again.
-#[utoipa::path(delete, path = "/v1/pools/{owner}/{name}/order", tag = "pools", params(ResumeQuery), responses((status = 200, body = PoolView)))]
+#[utoipa::path(delete, path = "/v1/pools/{owner}/{name}/order", tag = "pools", operation_id = "withdraw_pool_order", params(ResumeQuery), responses((status = 200, body = PoolView)))]
 pub async fn resume(
     State(app): Hotbed,
     Path((owner, name)): Path<(String, String)>,
@@ -151,7 +151,7 @@ pub struct ArrivalsQuery {
 }
 
 /// The claims of a repo by the minute, and how long its members took: what `hotbed pool replay` runs a policy against.
-#[utoipa::path(get, path = "/v1/pools/{owner}/{name}/arrivals", tag = "pools", params(ArrivalsQuery), responses((status = 200, body = Arrivals)))]
+#[utoipa::path(get, path = "/v1/pools/{owner}/{name}/arrivals", tag = "pools", operation_id = "get_pool_arrivals", params(ArrivalsQuery), responses((status = 200, body = Arrivals)))]
 pub async fn arrivals(
     State(app): Hotbed,
     Path((owner, name)): Path<(String, String)>,

@@ -8,9 +8,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::{Error, ErrorKind};
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
 use super::MAX_JSON;
+use super::types::Problem;
 
 /// An error on its way out.
 #[derive(Debug)]
@@ -48,14 +48,14 @@ impl IntoResponse for ApiError {
 
 /// Builds the answer. What may pass by itself carries `Retry-After`.
 pub fn respond(status: StatusCode, kind: &str, detail: &str) -> Response {
-    let detail = domain::redact::redact(detail);
-    let body = json!({
-        "type": format!("urn:hotbed:problem:{kind}"),
-        "title": status.canonical_reason().unwrap_or("Error"),
-        "status": status.as_u16(),
-        "detail": detail,
-    });
-    let mut response = (status, body.to_string()).into_response();
+    let problem = Problem {
+        kind: format!("urn:hotbed:problem:{kind}"),
+        title: status.canonical_reason().unwrap_or("Error").to_owned(),
+        status: status.as_u16(),
+        detail: domain::redact::redact(detail).into_owned(),
+    };
+    let body = serde_json::to_string(&problem).unwrap_or_default();
+    let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) {

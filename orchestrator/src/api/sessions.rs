@@ -21,7 +21,9 @@ use super::types::{
     CreateSession, Extend, Fork, List, OpenPullRequest, Prompt, PullRequestView, SessionView, SyncAction,
     SyncAgain, SyncView,
 };
-use super::{ApiResult, Caller, Hotbed, Payload, Traced, detached, key_of, made, parse, users};
+use super::{
+    ApiResult, Caller, Hotbed, Payload, Replay, Traced, detached, key_of, made, parse, users,
+};
 use crate::app::App;
 use crate::idempotency::Begin;
 use crate::pulls::PullOrder;
@@ -145,7 +147,7 @@ async fn place(app: &App, traced: &Traced, new: &NewSession) -> Option<TraceCont
 }
 
 /// Start a session: claims a warm sandbox, or starts a cold one. Reads work at once, writes once git sync has ended.
-#[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = CreateSession,
+#[utoipa::path(post, path = "/v1/sessions", tag = "sessions", operation_id = "create_session", params(Replay), request_body = CreateSession,
     responses((status = 201, body = SessionView), (status = 200, description = "made before under this key", body = SessionView)))]
 pub async fn create(
     State(app): Hotbed,
@@ -187,7 +189,7 @@ pub struct ListSessions {
 }
 
 /// Sessions, newest first.
-#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", params(ListSessions),
+#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", operation_id = "list_sessions", params(ListSessions),
     responses((status = 200, body = List<SessionView>)))]
 pub async fn list(
     State(app): Hotbed,
@@ -215,7 +217,7 @@ pub(super) fn page(after: Option<String>, limit: Option<u32>) -> Result<Page> {
 }
 
 /// One session, live or ended.
-#[utoipa::path(get, path = "/v1/sessions/{id}", tag = "sessions", responses((status = 200, body = SessionView)))]
+#[utoipa::path(get, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "get_session", responses((status = 200, body = SessionView)))]
 pub async fn read(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
@@ -251,7 +253,7 @@ pub struct EndQuery {
 }
 
 /// End a session: it is quiesced, captured and released. One that is ending is a conflict, one that has ended is gone.
-#[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "sessions", params(EndQuery),
+#[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "end_session", params(EndQuery),
     responses((status = 202, body = SessionView), (status = 200, body = SessionView)))]
 pub async fn end(
     State(app): Hotbed,
@@ -280,7 +282,7 @@ pub struct SyncQuery {
 }
 
 /// The state of git sync and of the write gate.
-#[utoipa::path(get, path = "/v1/sessions/{id}/sync", tag = "sessions", params(SyncQuery), responses((status = 200, body = SyncView)))]
+#[utoipa::path(get, path = "/v1/sessions/{id}/sync", tag = "sessions", operation_id = "get_sync", params(SyncQuery), responses((status = 200, body = SyncView)))]
 pub async fn sync_state(
     State(app): Hotbed,
     Path(id): Path<String>,
@@ -301,7 +303,7 @@ pub async fn sync_state(
 }
 
 /// The client's answer to a failed sync: try again, or go on with the tree as it is.
-#[utoipa::path(post, path = "/v1/sessions/{id}/sync", tag = "sessions", request_body = SyncAgain, responses((status = 200, body = SyncView)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/sync", tag = "sessions", operation_id = "answer_sync", request_body = SyncAgain, responses((status = 200, body = SyncView)))]
 pub async fn sync_again(
     State(app): Hotbed,
     Path(id): Path<String>,
@@ -315,7 +317,7 @@ pub async fn sync_again(
 
 /// Say who prompts: from now on he commits, and whoever prompted before him becomes a co-author. Answers when the sandbox
 /// knows it, so that what the message leads to is his.
-#[utoipa::path(post, path = "/v1/sessions/{id}/prompts", tag = "sessions", request_body = Prompt, responses((status = 200, body = SessionView)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/prompts", tag = "sessions", operation_id = "prompt_session", request_body = Prompt, responses((status = 200, body = SessionView)))]
 pub async fn prompt(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
@@ -329,7 +331,7 @@ pub async fn prompt(
 }
 
 /// Freeze a session's processes in memory.
-#[utoipa::path(post, path = "/v1/sessions/{id}/pause", tag = "sessions", responses((status = 200, body = SessionView)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/pause", tag = "sessions", operation_id = "pause_session", responses((status = 200, body = SessionView)))]
 pub async fn pause(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<SessionView>> {
     let session = app.sessions.require(parse("id", &id)?).await?;
     let record = detached(async move { app.sessions.pause(&session).await }).await?;
@@ -337,7 +339,7 @@ pub async fn pause(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json
 }
 
 /// Thaw a paused session.
-#[utoipa::path(post, path = "/v1/sessions/{id}/resume", tag = "sessions", responses((status = 200, body = SessionView)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/resume", tag = "sessions", operation_id = "resume_session", responses((status = 200, body = SessionView)))]
 pub async fn resume(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<SessionView>> {
     let session = app.sessions.require(parse("id", &id)?).await?;
     let record = detached(async move { app.sessions.resume(&session).await }).await?;
@@ -345,7 +347,7 @@ pub async fn resume(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Jso
 }
 
 /// Move a session's time limit.
-#[utoipa::path(post, path = "/v1/sessions/{id}/extend", tag = "sessions", request_body = Extend, responses((status = 200, body = SessionView)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/extend", tag = "sessions", operation_id = "extend_session", request_body = Extend, responses((status = 200, body = SessionView)))]
 pub async fn extend(
     State(app): Hotbed,
     Path(id): Path<String>,
@@ -358,7 +360,8 @@ pub async fn extend(
 }
 
 /// Take a snapshot of a live session and start another one from it.
-#[utoipa::path(post, path = "/v1/sessions/{id}/fork", tag = "sessions", request_body = Fork, responses((status = 201, body = SessionView)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/fork", tag = "sessions", operation_id = "fork_session", params(Replay), request_body = Fork,
+    responses((status = 201, body = SessionView), (status = 200, description = "made before under this key", body = SessionView)))]
 pub async fn fork(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
@@ -402,8 +405,8 @@ pub async fn fork(
 }
 
 /// Open a pull request from the session's branch, exactly once.
-#[utoipa::path(post, path = "/v1/sessions/{id}/pull-requests", tag = "pull requests", request_body = OpenPullRequest,
-    responses((status = 201, body = PullRequestView)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/pull-requests", tag = "pull requests", operation_id = "open_pull_request", params(Replay), request_body = OpenPullRequest,
+    responses((status = 201, body = PullRequestView), (status = 200, description = "asked for before under this key", body = PullRequestView)))]
 pub async fn pull_open(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
@@ -447,7 +450,7 @@ pub async fn pull_open(
 }
 
 /// The pull requests of a session.
-#[utoipa::path(get, path = "/v1/sessions/{id}/pull-requests", tag = "pull requests", responses((status = 200, body = List<PullRequestView>)))]
+#[utoipa::path(get, path = "/v1/sessions/{id}/pull-requests", tag = "pull requests", operation_id = "list_pull_requests", responses((status = 200, body = List<PullRequestView>)))]
 pub async fn pull_list(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<List<PullRequestView>>> {
     let id: SessionId = parse("id", &id)?;
     app.sessions.record(id).await?;
@@ -456,7 +459,7 @@ pub async fn pull_list(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<
 }
 
 /// One pull request by its number: what the local forge's addresses lead to.
-#[utoipa::path(get, path = "/v1/pull-requests/{owner}/{name}/{number}", tag = "pull requests", responses((status = 200, body = PullRequestView)))]
+#[utoipa::path(get, path = "/v1/pull-requests/{owner}/{name}/{number}", tag = "pull requests", operation_id = "get_pull_request", responses((status = 200, body = PullRequestView)))]
 pub async fn pull_read(
     State(app): Hotbed,
     Path((owner, name, number)): Path<(String, String, u64)>,

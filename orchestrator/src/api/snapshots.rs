@@ -11,11 +11,12 @@ use utoipa::IntoParams;
 
 use super::sessions::{live, page};
 use super::types::{List, SnapshotView};
-use super::{ApiResult, Caller, Hotbed, detached, key_of, made, parse};
+use super::{ApiResult, Caller, Hotbed, Replay, detached, key_of, made, parse};
 use crate::idempotency::Begin;
 
 /// Capture a live session's filesystem; its processes go on.
-#[utoipa::path(post, path = "/v1/sessions/{id}/snapshots", tag = "snapshots", responses((status = 201, body = SnapshotView)))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/snapshots", tag = "snapshots", operation_id = "take_snapshot", params(Replay),
+    responses((status = 201, body = SnapshotView), (status = 200, description = "taken before under this key", body = SnapshotView)))]
 pub async fn take(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
@@ -58,7 +59,7 @@ pub struct ListSnapshots {
 }
 
 /// Snapshots, newest first.
-#[utoipa::path(get, path = "/v1/snapshots", tag = "snapshots", params(ListSnapshots), responses((status = 200, body = List<SnapshotView>)))]
+#[utoipa::path(get, path = "/v1/snapshots", tag = "snapshots", operation_id = "list_snapshots", params(ListSnapshots), responses((status = 200, body = List<SnapshotView>)))]
 pub async fn list(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
@@ -73,7 +74,7 @@ pub async fn list(
 }
 
 /// One snapshot.
-#[utoipa::path(get, path = "/v1/snapshots/{id}", tag = "snapshots", responses((status = 200, body = SnapshotView)))]
+#[utoipa::path(get, path = "/v1/snapshots/{id}", tag = "snapshots", operation_id = "get_snapshot", responses((status = 200, body = SnapshotView)))]
 pub async fn read(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<SnapshotView>> {
     let id: SnapshotId = parse("id", &id)?;
     let record = app.store.snapshot(id).await?;
@@ -82,7 +83,7 @@ pub async fn read(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<
 }
 
 /// Remove a snapshot. A conflict while something stands on it.
-#[utoipa::path(delete, path = "/v1/snapshots/{id}", tag = "snapshots", responses((status = 204)))]
+#[utoipa::path(delete, path = "/v1/snapshots/{id}", tag = "snapshots", operation_id = "remove_snapshot", responses((status = 204)))]
 pub async fn remove(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<StatusCode> {
     let id: SnapshotId = parse("id", &id)?;
     detached(async move { app.captures.remove_snapshot(id).await }).await?;

@@ -28,7 +28,7 @@ pub struct TerminalQuery {
 }
 
 /// A terminal in the session. The last message is the exit, as JSON text.
-#[utoipa::path(get, path = "/v1/sessions/{id}/terminal", tag = "exec", params(TerminalQuery), responses((status = 101)))]
+#[utoipa::path(get, path = "/v1/sessions/{id}/terminal", tag = "exec", operation_id = "open_terminal", params(TerminalQuery), responses((status = 101)))]
 pub async fn open(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,

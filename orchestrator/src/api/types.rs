@@ -29,7 +29,8 @@ pub use self::pool::{
 };
 pub use self::result::{OpenPullRequest, PullRequestView, SnapshotView};
 pub use self::session::{
-    CreateSession, Extend, Fork, Prompt, SessionView, SyncAction, SyncAgain, SyncView, Token, User,
+    CreateSession, EventFrame, EventView, Extend, Fork, Prompt, SessionView, SyncAction, SyncAgain, SyncView,
+    Token, User,
 };
 pub use self::stats::{OutcomeView, OutcomesView, PromptingView, Stats};
 pub use self::user::{
@@ -37,6 +38,30 @@ pub use self::user::{
     UserView, WebSignInView,
 };
 pub use self::warmup::{Announce, NewWarmupToken, WarmupToken, WarmupView};
+
+/// An error (RFC 9457). It is served as `application/problem+json`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// `urn:hotbed:problem:` and the kind: `invalid`, `not_found`, `conflict`, `gone`, `denied`, `unauthorized`, `locked`,
+    /// `exhausted`, `unavailable`, `timeout` or `permanent`.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:hotbed:problem:not_found")]
+    pub kind: String,
+    /// What the status is called.
+    #[schema(example = "Not Found")]
+    pub title: String,
+    #[schema(example = 404)]
+    pub status: u16,
+    /// What was wrong with this request: the field, its value, what was expected.
+    #[schema(example = "acme/none is not a configured repo")]
+    pub detail: String,
+}
+
+/// Bytes as they are.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[allow(dead_code)] // read by the description alone
+pub struct Binary(Vec<u8>);
 
 /// One page of a list.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]

@@ -36,7 +36,7 @@ async fn narrowed(app: &App, repo: Option<&String>) -> Result<Option<u64>> {
 }
 
 /// Begin a sign-in by device: show the user the code and the address, then ask how it stands. With `repo` the token reaches that repository alone.
-#[utoipa::path(post, path = "/v1/sign-ins/device", tag = "users", request_body = BeginDeviceSignIn, responses((status = 201, body = DeviceSignInView)))]
+#[utoipa::path(post, path = "/v1/sign-ins/device", tag = "users", operation_id = "begin_device_sign_in", request_body = BeginDeviceSignIn, responses((status = 201, body = DeviceSignInView)))]
 pub async fn device_begin(State(app): Hotbed, body: Payload<BeginDeviceSignIn>) -> ApiResult<Response> {
     let users = people(&app)?.users()?;
     let begun = users.begin_device(narrowed(&app, body.value.repo.as_ref()).await?).await?;
@@ -51,7 +51,7 @@ pub async fn device_begin(State(app): Hotbed, body: Payload<BeginDeviceSignIn>) 
 }
 
 /// How a sign-in by device stands. GitHub is asked no more often than it wants to be, however often this is.
-#[utoipa::path(post, path = "/v1/sign-ins/device/{id}", tag = "users", responses((status = 200, body = DeviceSignInPoll)))]
+#[utoipa::path(post, path = "/v1/sign-ins/device/{id}", tag = "users", operation_id = "poll_device_sign_in", responses((status = 200, body = DeviceSignInPoll)))]
 pub async fn device_poll(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<DeviceSignInPoll>> {
     let people = people(&app)?;
     let said = |state: &str| DeviceSignInPoll { state: state.into(), again_in_seconds: None, user: None };
@@ -70,7 +70,7 @@ pub async fn device_poll(State(app): Hotbed, Path(id): Path<String>) -> ApiResul
 }
 
 /// Begin a sign-in by the web: send the browser to `url`. Keep `state` with that browser; a state from another one is an attack. With `repo` the token reaches that repository alone.
-#[utoipa::path(post, path = "/v1/sign-ins/web", tag = "users", request_body = BeginWebSignIn, responses((status = 201, body = WebSignInView)))]
+#[utoipa::path(post, path = "/v1/sign-ins/web", tag = "users", operation_id = "begin_web_sign_in", request_body = BeginWebSignIn, responses((status = 201, body = WebSignInView)))]
 pub async fn web_begin(State(app): Hotbed, body: Payload<BeginWebSignIn>) -> ApiResult<Response> {
     let users = people(&app)?.users()?;
     let repository = narrowed(&app, body.value.repo.as_ref()).await?;
@@ -80,7 +80,7 @@ pub async fn web_begin(State(app): Hotbed, body: Payload<BeginWebSignIn>) -> Api
 }
 
 /// End a sign-in by the web with what came back to `redirect_uri`. A state is good once.
-#[utoipa::path(post, path = "/v1/sign-ins/web/finish", tag = "users", request_body = FinishWebSignIn, responses((status = 200, body = UserView)))]
+#[utoipa::path(post, path = "/v1/sign-ins/web/finish", tag = "users", operation_id = "finish_web_sign_in", request_body = FinishWebSignIn, responses((status = 200, body = UserView)))]
 pub async fn web_finish(State(app): Hotbed, body: Payload<FinishWebSignIn>) -> ApiResult<Json<UserView>> {
     let people = people(&app)?;
     let account = people.users()?.finish_web(&body.value.state, &body.value.code).await?;
@@ -89,7 +89,7 @@ pub async fn web_finish(State(app): Hotbed, body: Payload<FinishWebSignIn>) -> A
 }
 
 /// Everybody who has signed in, or had.
-#[utoipa::path(get, path = "/v1/users", tag = "users", responses((status = 200, body = List<UserView>)))]
+#[utoipa::path(get, path = "/v1/users", tag = "users", operation_id = "list_users", responses((status = 200, body = List<UserView>)))]
 pub async fn list(State(app): Hotbed) -> ApiResult<Json<List<UserView>>> {
     let all = people(&app)?.users()?.accounts().await?;
     let items = all.iter().map(|(account, signed_in)| UserView::of(account, *signed_in, None)).collect();
@@ -97,7 +97,7 @@ pub async fn list(State(app): Hotbed) -> ApiResult<Json<List<UserView>>> {
 }
 
 /// How Hotbed stands with one user. A token whose time runs out is refreshed by it.
-#[utoipa::path(get, path = "/v1/users/{login}", tag = "users", responses((status = 200, body = UserView)))]
+#[utoipa::path(get, path = "/v1/users/{login}", tag = "users", operation_id = "get_user", responses((status = 200, body = UserView)))]
 pub async fn read(State(app): Hotbed, Path(login): Path<String>) -> ApiResult<Json<UserView>> {
     let users = people(&app)?.users()?;
     let standing = users.standing(&login).await?;
@@ -113,7 +113,7 @@ pub async fn read(State(app): Hotbed, Path(login): Path<String>) -> ApiResult<Js
 }
 
 /// Keep a personal access token of a user. It takes the place of what was there.
-#[utoipa::path(put, path = "/v1/users/{login}/token", tag = "users", request_body = HandToken, responses((status = 200, body = UserView)))]
+#[utoipa::path(put, path = "/v1/users/{login}/token", tag = "users", operation_id = "keep_user_token", request_body = HandToken, responses((status = 200, body = UserView)))]
 pub async fn keep_token(
     State(app): Hotbed,
     Path(login): Path<String>,
@@ -132,7 +132,7 @@ pub async fn keep_token(
 }
 
 /// Sign a user out, here and at GitHub.
-#[utoipa::path(delete, path = "/v1/users/{login}", tag = "users", responses((status = 204)))]
+#[utoipa::path(delete, path = "/v1/users/{login}", tag = "users", operation_id = "sign_out_user", responses((status = 204)))]
 pub async fn sign_out(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
@@ -144,7 +144,7 @@ pub async fn sign_out(
 }
 
 /// Hand over a token of the session's user, for this session alone. It is kept in memory, and gone with the session or a restart.
-#[utoipa::path(put, path = "/v1/sessions/{id}/user-token", tag = "users", request_body = HandToken, responses((status = 204)))]
+#[utoipa::path(put, path = "/v1/sessions/{id}/user-token", tag = "users", operation_id = "hand_user_token", request_body = HandToken, responses((status = 204)))]
 pub async fn hand(
     State(app): Hotbed,
     Path(id): Path<String>,

@@ -33,7 +33,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 /// Announce a session. The same client and repo again move the expiry and make nothing new.
-#[utoipa::path(post, path = "/v1/warmups", tag = "warmups", request_body = Announce,
+#[utoipa::path(post, path = "/v1/warmups", tag = "warmups", operation_id = "announce_warmup", request_body = Announce,
     responses((status = 202, body = WarmupView), (status = 429, description = "this key announces too often")))]
 pub async fn announce(
     State(app): Hotbed,
@@ -89,7 +89,7 @@ pub struct ListWarmups {
 }
 
 /// Warm-ups, newest first.
-#[utoipa::path(get, path = "/v1/warmups", tag = "warmups", params(ListWarmups),
+#[utoipa::path(get, path = "/v1/warmups", tag = "warmups", operation_id = "list_warmups", params(ListWarmups),
     responses((status = 200, body = List<WarmupView>)))]
 pub async fn list(
     State(app): Hotbed,
@@ -112,7 +112,7 @@ pub async fn list(
 }
 
 /// A warm-up, live or over. Reading prolongs nothing.
-#[utoipa::path(get, path = "/v1/warmups/{id}", tag = "warmups", responses((status = 200, body = WarmupView)))]
+#[utoipa::path(get, path = "/v1/warmups/{id}", tag = "warmups", operation_id = "get_warmup", responses((status = 200, body = WarmupView)))]
 pub async fn read(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<WarmupView>> {
     let id: WarmupId = parse("id", &id)?;
     let record = match app.warmups.get(id) {
@@ -124,7 +124,7 @@ pub async fn read(State(app): Hotbed, Path(id): Path<String>) -> ApiResult<Json<
 }
 
 /// Withdraw a warm-up; what was reserved goes back to the pool.
-#[utoipa::path(delete, path = "/v1/warmups/{id}", tag = "warmups", responses((status = 200, body = WarmupView)))]
+#[utoipa::path(delete, path = "/v1/warmups/{id}", tag = "warmups", operation_id = "withdraw_warmup", responses((status = 200, body = WarmupView)))]
 pub async fn withdraw(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
@@ -145,7 +145,7 @@ fn none(id: WarmupId) -> Error {
 }
 
 /// A token for a web page: it announces and withdraws warm-ups of one client, and does nothing else.
-#[utoipa::path(post, path = "/v1/warmups/tokens", tag = "warmups", request_body = NewWarmupToken,
+#[utoipa::path(post, path = "/v1/warmups/tokens", tag = "warmups", operation_id = "create_warmup_token", request_body = NewWarmupToken,
     responses((status = 200, body = WarmupToken)))]
 pub async fn token(
     State(app): Hotbed,

@@ -20,7 +20,7 @@ use crate::github::hooks::Taken;
 const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 
 /// A delivery of GitHub's: kept and answered, worked later. The same one again changes nothing.
-#[utoipa::path(post, path = "/v1/webhooks/github", tag = "webhooks", security(()),
+#[utoipa::path(post, path = "/v1/webhooks/github", tag = "webhooks", operation_id = "take_github_webhook", security(()),
     request_body(content = String, description = "what GitHub sends, signed with the webhook's secret", content_type = "application/json"),
     responses((status = 202, description = "kept"), (status = 401, description = "not signed with the secret"),
         (status = 404, description = "the forge is not GitHub"), (status = 413, description = "larger than GitHub sends")))]

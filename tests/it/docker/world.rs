@@ -107,6 +107,30 @@ impl Engine {
         out.into_owned()
     }
 
+    /// Removes containers, images and networks with this label; says whether none is left.
+    fn remove_labelled(&self, label: &str) -> bool {
+        let remove = |list: &[&str], verb: &[&str]| {
+            let mut list = list.to_vec();
+            list.extend(["-q", "--filter", label]);
+            let ids = self.lines(&list);
+            if ids.is_empty() {
+                return true;
+            }
+            let mut args = verb.to_vec();
+            args.extend(ids.iter().map(String::as_str));
+            self.try_run(&args);
+            false
+        };
+        // Children go before what they stand on, so it takes a few rounds.
+        let gone = |list: &[&str], verb: &[&str]| (0..8).any(|_| remove(list, verb));
+        let all = [
+            gone(&["ps", "-a"], &["rm", "-f", "-v"]),
+            gone(&["images", "-a"], &["rmi", "-f"]),
+            gone(&["network", "ls"], &["network", "rm"]),
+        ];
+        !all.contains(&false)
+    }
+
     #[track_caller]
     fn lines(&self, args: &[&str]) -> Vec<String> {
         self.run(args).lines().map(str::to_owned).filter(|l| !l.is_empty()).collect()
@@ -189,7 +213,6 @@ impl World {
     }
 
     fn prepare(name: &'static str, engine: Engine, repos: &[Repo]) -> Self {
-        let hotbed = hotbed_binary();
         // Short: a socket's path has at most 107 bytes.
         let dir = tempfile::Builder::new().prefix("hbd").tempdir().expect("temporary directory");
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -225,7 +248,7 @@ impl World {
             name,
             engine,
             address: free_address(),
-            hotbed: link(&hotbed, &dir.path().join("hotbed")),
+            hotbed: hotbed_in(dir.path()),
             upstreams,
             runtime: Some(runtime),
             server: Mutex::default(),
@@ -236,7 +259,7 @@ impl World {
         let config = world.config(repos);
         let text = serde_json::to_string_pretty(&config).expect("JSON");
         std::fs::write(world.config_file(), text).expect("write the configuration");
-        world.seed_bases();
+        seed_bases(&world.state_dir());
         world
     }
 
@@ -552,42 +575,12 @@ impl World {
     }
 
     fn remove_all(&self) {
-        let label = self.label();
-        let remove = |list: &[&str], verb: &[&str]| {
-            let mut list = list.to_vec();
-            list.extend(["-q", "--filter", &label]);
-            let ids = self.engine.lines(&list);
-            if ids.is_empty() {
-                return true;
-            }
-            let mut args = verb.to_vec();
-            args.extend(ids.iter().map(String::as_str));
-            self.engine.try_run(&args);
-            false
-        };
-        // Children go before what they stand on, so it takes a few rounds.
-        let gone = |list: &[&str], verb: &[&str]| (0..8).any(|_| remove(list, verb));
-        let all = [
-            gone(&["ps", "-a"], &["rm", "-f", "-v"]),
-            gone(&["images", "-a"], &["rmi", "-f"]),
-            gone(&["network", "ls"], &["network", "rm"]),
-        ];
-        if all.contains(&false) {
+        if !self.engine.remove_labelled(&self.label()) {
             eprintln!("{}: something of {} stays in the engine", self.name, self.instance);
         }
     }
 
     // ------------------------------------------------------------------------------------------- the bases
-
-    fn seed_bases(&self) {
-        let bases = self.state_dir().join("bases");
-        std::fs::create_dir_all(&bases).expect("make the bases");
-        for tar in tars(&base_cache()) {
-            if let Some(name) = tar.file_name() {
-                link(&tar, &bases.join(name));
-            }
-        }
-    }
 
     /// What this World made is kept for the next one.
     pub fn keep_bases(&self) {
@@ -643,8 +636,30 @@ pub fn terminate(child: &Child) {
     assert!(status.is_ok_and(|s| s.success()), "kill -TERM {}", child.id());
 }
 
+/// Puts the bases that are kept where a server with this state looks for them.
+pub fn seed_bases(state: &Path) {
+    let bases = state.join("bases");
+    std::fs::create_dir_all(&bases).expect("make the bases");
+    for tar in tars(&base_cache()) {
+        if let Some(name) = tar.file_name() {
+            link(&tar, &bases.join(name));
+        }
+    }
+}
+
+/// The `hotbed` under test, in this directory.
+pub fn hotbed_in(dir: &Path) -> PathBuf {
+    link(&hotbed_binary(), &dir.join("hotbed"))
+}
+
+/// Removes what a server with this state has left in the engine.
+pub fn remove_instance(engine: &Engine, state: &Path) {
+    let instance = World::with_store(state, |store, _| async move { store.instance().to_string() });
+    engine.remove_labelled(&format!("label=hotbed.instance={instance}"));
+}
+
 /// An address that is free now, and stays the server's over restarts.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("address")
 }

@@ -204,3 +204,35 @@ pub struct Fork {
     /// The fork's own branch; a new one when not given.
     pub branch: Option<String>,
 }
+
+/// One server-sent event, as it is framed.
+#[derive(ToSchema)]
+#[allow(dead_code)] // read by the description alone
+pub struct EventFrame {
+    /// The sequence number; `Last-Event-ID` takes it.
+    id: String,
+    /// The kind.
+    event: String,
+    /// An `EventView`, as JSON.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
+
+/// One event of a session's log: the `data` of a server-sent event.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct EventView {
+    /// They begin with 1 and have no gaps.
+    pub seq: u64,
+    pub at: Timestamp,
+    /// What happened: `created`, `synced`, `exec_ended`, `ended` and so on.
+    pub kind: String,
+    /// What belongs to it, by kind.
+    #[schema(value_type = Object)]
+    pub data: serde_json::Value,
+}
+
+impl From<store::LogEvent> for EventView {
+    fn from(e: store::LogEvent) -> Self {
+        Self { seq: e.seq, at: e.at, kind: e.kind, data: e.data }
+    }
+}
