@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use config::{Config, ConfigErrors};
 use domain::wire::Frame;
 use domain::{Branch, ImportKind, RepoName, RepositoryFile, TreePath};
+use github::webhook::Event;
 use image_builder::Schedule;
 use jiff::Timestamp;
 
@@ -100,7 +101,8 @@ pub fn recipe(bytes: &[u8]) {
         0 => config::import(ImportKind::Devcontainer, &path, text, "/workspace").map(drop),
         1 => config::import(ImportKind::Cursor, &path, text, "/workspace").map(drop),
         2 => config::import(ImportKind::Gitpod, &path, text, "/workspace").map(drop),
-        _ => config::repository_file(text, ".hotbed.yaml", &RepositoryFile::default(), &BTreeMap::new()).map(drop),
+        _ => config::repository_file(text, ".hotbed.yaml", &RepositoryFile::default(), &BTreeMap::new())
+            .map(drop),
     };
     if let Err(errors) = imported {
         well_said(&errors, text);
@@ -111,8 +113,12 @@ pub fn recipe(bytes: &[u8]) {
 fn well_said(errors: &ConfigErrors, text: &[u8]) {
     let said = errors.to_string();
     assert!(!said.trim().is_empty(), "an error without a word");
-    assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "what was read goes to a terminal as it is: {said:?}");
-    let lines = text.iter().filter(|b| **b == b'\n').count() + text.iter().filter(|b| **b == b'\r').count() + 1;
+    assert!(
+        !said.chars().any(|c| c.is_control() && c != '\n'),
+        "what was read goes to a terminal as it is: {said:?}"
+    );
+    let lines =
+        text.iter().filter(|b| **b == b'\n').count() + text.iter().filter(|b| **b == b'\r').count() + 1;
     for place in errors.problems.iter().filter_map(|p| p.place.as_ref()) {
         assert!(place.line <= lines, "line {} of {lines}", place.line);
     }
@@ -129,21 +135,27 @@ pub fn pkt_lines(bytes: &[u8]) {
             assert_eq!(command.old.len(), command.new.len());
         }
         for cut in [request.length.saturating_sub(1), request.length / 2] {
-            assert!(!matches!(git::parse_commands(&bytes[..cut]), Ok(Some(_))), "a part is taken for the whole");
+            assert!(
+                !matches!(git::parse_commands(&bytes[..cut]), Ok(Some(_))),
+                "a part is taken for the whole"
+            );
         }
     }
 }
 
-/// A delivery: its event's name up to the first NUL, then the body.
+/// A delivery: its event's name up to the first NUL, then the body. Sent as a form it says the same.
 pub fn webhook(bytes: &[u8]) {
+    const FORM: &str = "application/x-www-form-urlencoded";
     let mut parts = bytes.splitn(2, |b| *b == 0);
     let name = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
     let body = parts.next().unwrap_or_default();
-    for kind in ["application/json", "application/x-www-form-urlencoded"] {
-        if let Ok(json) = github::webhook::payload(kind, body)
-            && let Ok(event) = github::webhook::Event::read(&name, &json)
-        {
-            drop(event.news());
+    let form: String = body.iter().map(|b| format!("%{b:02x}")).collect();
+    let form = format!("payload={form}");
+    assert_eq!(github::webhook::payload(FORM, form.as_bytes()).expect("a form").as_ref(), body);
+    for json in [github::webhook::payload("application/json", body), github::webhook::payload(FORM, body)] {
+        let event = json.and_then(|json| Event::read(&name, &json));
+        if let Ok(Event::PullRequest(pull)) = event {
+            pull.news();
         }
     }
 }
@@ -180,7 +192,11 @@ pub fn paths(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let inside = |path: &TreePath| {
         let parts: Vec<_> = path.as_str().split('/').collect();
-        assert!(path.is_root() || parts.iter().all(|p| !matches!(*p, "" | "." | "..")), "{:?}", path.as_str());
+        assert!(
+            path.is_root() || parts.iter().all(|p| !matches!(*p, "" | "." | "..")),
+            "{:?}",
+            path.as_str()
+        );
         assert!(!path.as_str().contains('\0'));
     };
     if let Ok(path) = text.parse::<TreePath>() {
@@ -198,7 +214,10 @@ pub fn paths(bytes: &[u8]) {
     }
     if let Ok(branch) = text.parse::<Branch>() {
         let name = branch.to_string();
-        assert!(!name.starts_with('-') && !name.contains("..") && !name.chars().any(char::is_whitespace), "{name:?}");
+        assert!(
+            !name.starts_with('-') && !name.contains("..") && !name.chars().any(char::is_whitespace),
+            "{name:?}"
+        );
     }
     let _ = domain::glob_matches(&text, "src/main.rs");
 }

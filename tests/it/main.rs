@@ -32,8 +32,8 @@ mod rollout;
 mod sessions;
 mod sizing;
 mod tls;
-mod traces;
 mod top;
+mod traces;
 mod warmups;
 mod world;
 

@@ -155,7 +155,7 @@ fn two_traces_of_a_client_are_linked() {
         let announced = seen.iter().find(|s| s.name == "POST /v1/warmups").expect("the announcement");
         assert!(announced.parent.is_empty(), "it began a trace: {announced:?}");
         let claimed = of_trace(&seen, TRACE)["POST /v1/sessions"];
-        assert_eq!(claimed.links, [announced.trace.clone()]);
+        assert_eq!(claimed.links, std::slice::from_ref(&announced.trace));
         assert_eq!(of_trace(&seen, TRACE)["session.sync"].parent, claimed.id);
         assert!(!seen.iter().any(|s| s.name.starts_with("GET")), "{seen:?}");
     });

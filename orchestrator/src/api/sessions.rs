@@ -21,9 +21,7 @@ use super::types::{
     CreateSession, Extend, Fork, List, OpenPullRequest, Prompt, PullRequestView, SessionView, SyncAction,
     SyncAgain, SyncView,
 };
-use super::{
-    ApiResult, Caller, Hotbed, Payload, Replay, Traced, detached, key_of, made, parse, users,
-};
+use super::{ApiResult, Caller, Hotbed, Payload, Replay, Traced, detached, key_of, made, parse, users};
 use crate::app::App;
 use crate::idempotency::Begin;
 use crate::pulls::PullOrder;

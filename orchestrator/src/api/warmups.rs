@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::types::{Announce, List, NewWarmupToken, WarmupToken, WarmupView};
-use super::{ApiResult, Caller, Hotbed, Payload, Traced, detached, parse, problem, traced};
+use super::{ApiResult, Caller, Hotbed, Payload, Traced, detached, parse, problem};
 use crate::app::App;
 use crate::fleet::after;
 use crate::traces::kinds;

@@ -6,7 +6,8 @@ use crate::cli::samples::Samples;
 
 /// Judges one answer of `/metrics`, with the time at which it was asked for in seconds since 1970.
 pub fn judge(samples: &Samples, now: f64) -> Vec<Finding> {
-    let mut findings = vec![engine(samples), images(samples), tasks(samples, now), disks(samples), outbox(samples)];
+    let mut findings =
+        vec![engine(samples), images(samples), tasks(samples, now), disks(samples), outbox(samples)];
     findings.push(pools(samples));
     findings.push(kept(samples));
     findings.push(audit(samples));
@@ -60,7 +61,12 @@ fn tasks(samples: &Samples, now: f64) -> Finding {
             bad.push(format!("{task} has not ended well for {since:.0} s"));
         }
     }
-    all_but("tasks", format!("all {tasks} run"), bad, "the log says why: `task` is its name (HotbedTaskNotRun)")
+    all_but(
+        "tasks",
+        format!("all {tasks} run"),
+        bad,
+        "the log says why: `task` is its name (HotbedTaskNotRun)",
+    )
 }
 
 fn disks(samples: &Samples) -> Finding {
@@ -74,8 +80,10 @@ fn disks(samples: &Samples) -> Finding {
 
 fn outbox(samples: &Samples) -> Finding {
     let stuck = samples.of("hotbed_outbox_oldest_seconds").filter(|s| s.value > 600.0);
-    let bad = stuck.map(|s| format!("a {} has waited for {:.0} min", s.label("kind"), s.value / 60.0)).collect();
-    let mend = "the forge can't be reached, or refuses: `error` of the pull request says it (HotbedOutboxStuck)";
+    let bad =
+        stuck.map(|s| format!("a {} has waited for {:.0} min", s.label("kind"), s.value / 60.0)).collect();
+    let mend =
+        "the forge can't be reached, or refuses: `error` of the pull request says it (HotbedOutboxStuck)";
     all_but("outbox", "nothing waits for long".into(), bad, mend)
 }
 
@@ -103,7 +111,8 @@ fn pools(samples: &Samples) -> Finding {
 
 fn kept(samples: &Samples) -> Finding {
     let mut bad = Vec::new();
-    let kept: f64 = samples.of("hotbed_sandboxes").filter(|s| s.label("state") == "kept").map(|s| s.value).sum();
+    let kept: f64 =
+        samples.of("hotbed_sandboxes").filter(|s| s.label("state") == "kept").map(|s| s.value).sum();
     if kept > 0.0 {
         bad.push(format!("{kept} sandboxes could not be captured and are kept"));
     }
@@ -151,8 +160,18 @@ hotbed_audit_lost_total 0
     fn a_well_one_is_well_and_each_trouble_is_named() {
         assert_eq!(bad(WELL), []);
         for (was, is, check, word) in [
-            ("hotbed_backend_up{backend=\"docker\"} 1", "hotbed_backend_up{backend=\"docker\"} 0", "engine, as the server sees it", "docker"),
-            ("image_age_seconds{repo=\"acme/api\"} 3600", "image_age_seconds{repo=\"acme/api\"} 100000", "images", "27.8 h"),
+            (
+                "hotbed_backend_up{backend=\"docker\"} 1",
+                "hotbed_backend_up{backend=\"docker\"} 0",
+                "engine, as the server sees it",
+                "docker",
+            ),
+            (
+                "image_age_seconds{repo=\"acme/api\"} 3600",
+                "image_age_seconds{repo=\"acme/api\"} 100000",
+                "images",
+                "27.8 h",
+            ),
             ("hotbed_image_age_seconds{repo=\"acme/api\"} 3600\n", "", "images", "has no image"),
             ("task=\"reconcile\"} 4990", "task=\"reconcile\"} 4900", "tasks", "reconcile"),
             ("of=\"bytes\"} 0.5", "of=\"bytes\"} 0.05", "disks", "5 % of its bytes"),
