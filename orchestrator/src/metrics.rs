@@ -1,15 +1,17 @@
 //! The numbers that dashboards and alerts stand on. Names and labels are those of the design; labels are fixed
 //! words or a configured repo's name, never an id.
 
+mod by_repo;
 pub mod catalogue;
 mod events;
 mod process;
 mod told;
 
 use std::fmt::Write as _;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use catalogue::{Book, Described, Histograms, Values, labels};
+use by_repo::{ByRepo, Tally};
+use catalogue::{Book, Described, Histograms, Section, Values, labels};
 use domain::ports::CaptureKind;
 use domain::{
     BuildState, EndReason, ErrorKind, Launch, Phase, RepoName, SandboxState, SessionState, SnapshotKind,
@@ -134,42 +136,44 @@ type FloatCounter = Counter<f64, AtomicU64>;
 
 /// All metrics of one process.
 pub struct Metrics {
-    registry: Registry,
+    sections: Vec<Box<dyn Section>>,
     process: Registry,
+    /// Of the last text: the next one will be as long.
+    last_size: AtomicUsize,
     described: Vec<Described>,
     backend: &'static str,
     told: told::Told,
-    pub image_age: Family<OfRepo, FloatGauge>,
-    pub image_age_target: Family<OfRepo, FloatGauge>,
-    pub image_commits_behind: Family<OfRepo, Gauge>,
-    image_builds: Family<RepoResult, Counter>,
-    image_build_seconds: Histograms<RepoPhase>,
-    image_missed_ticks: Family<OfRepo, Counter>,
-    image_failures: Family<OfRepo, Counter>,
-    image_verdicts: Family<RepoVerdict, Counter>,
-    image_pushes: Family<RepoResult, Counter>,
+    pub image_age: ByRepo<OfRepo, FloatGauge>,
+    pub image_age_target: ByRepo<OfRepo, FloatGauge>,
+    pub image_commits_behind: ByRepo<OfRepo, Gauge>,
+    image_builds: ByRepo<RepoResult, Counter>,
+    image_build_seconds: ByRepo<RepoPhase, Tally>,
+    image_missed_ticks: ByRepo<OfRepo, Counter>,
+    image_failures: ByRepo<OfRepo, Counter>,
+    image_verdicts: ByRepo<RepoVerdict, Counter>,
+    image_pushes: ByRepo<RepoResult, Counter>,
     pub images_unpushed: Gauge,
-    pub image_last_success: Family<OfRepo, FloatGauge>,
-    pub pool_sandboxes: Family<RepoState, Gauge>,
-    pub pool_target: Family<OfRepo, Gauge>,
-    pub pool_wanted: Family<OfRepo, Gauge>,
-    pool_arrivals: Family<OfRepo, Counter>,
-    pool_hits: Family<OfRepo, Counter>,
-    pool_refill_seconds: Histograms<OfRepo>,
-    pool_misses: Family<RepoReason, Counter>,
-    pool_idle_seconds: Family<OfRepo, FloatCounter>,
-    pub pool_behind: Family<OfRepo, Gauge>,
+    pub image_last_success: ByRepo<OfRepo, FloatGauge>,
+    pub pool_sandboxes: ByRepo<RepoState, Gauge>,
+    pub pool_target: ByRepo<OfRepo, Gauge>,
+    pub pool_wanted: ByRepo<OfRepo, Gauge>,
+    pool_arrivals: ByRepo<OfRepo, Counter>,
+    pool_hits: ByRepo<OfRepo, Counter>,
+    pool_refill_seconds: ByRepo<OfRepo, Tally>,
+    pool_misses: ByRepo<RepoReason, Counter>,
+    pool_idle_seconds: ByRepo<OfRepo, FloatCounter>,
+    pub pool_behind: ByRepo<OfRepo, Gauge>,
     pool_catch_up: Histogram,
     /// What claims cost behind their answers (F20).
     pub pool_plans: Counter,
     pub session_wakes: Counter,
     store_commits: Counter,
     git_fetches: Counter,
-    warmups: Family<RepoOutcome, Counter>,
+    warmups: ByRepo<RepoOutcome, Counter>,
     pub warmups_live: Gauge,
-    warmup_saved_seconds: Family<OfRepo, FloatCounter>,
-    warmup_wasted_seconds: Family<OfRepo, FloatCounter>,
-    session_starts: Family<RepoLaunch, Counter>,
+    warmup_saved_seconds: ByRepo<OfRepo, FloatCounter>,
+    warmup_wasted_seconds: ByRepo<OfRepo, FloatCounter>,
+    session_starts: ByRepo<RepoLaunch, Counter>,
     session_claim: Histograms<OfLaunch>,
     session_ready: Histograms<OfLaunch>,
     session_ends: Family<OfEnd, Counter>,
@@ -181,13 +185,13 @@ pub struct Metrics {
     snapshot_seconds: Histograms<OfKind>,
     snapshot_bytes: Histograms<OfKind>,
     pull_requests: Family<OfResult, Counter>,
-    pull_ends: Family<RepoEnd, Counter>,
-    pulls_approved: Family<OfRepo, Counter>,
-    sessions_merged: Family<OfRepo, Counter>,
+    pull_ends: ByRepo<RepoEnd, Counter>,
+    pulls_approved: ByRepo<OfRepo, Counter>,
+    sessions_merged: ByRepo<OfRepo, Counter>,
     pull_open: Histogram,
     pull_merge: Histogram,
     pull_revisions: Histogram,
-    pub people_prompting: Family<OfRepo, Gauge>,
+    pub people_prompting: ByRepo<OfRepo, Gauge>,
     webhooks: Family<OfResult, Counter>,
     pub outbox_pending: Family<OfKind, Gauge>,
     pub outbox_oldest: Family<OfKind, FloatGauge>,
@@ -195,7 +199,7 @@ pub struct Metrics {
     backend_errors: Family<BackendKind, Counter>,
     backend_up: Family<OfBackend, Gauge>,
     pub sandboxes: Family<PurposeState, Gauge>,
-    pub sandbox_seconds: Family<RepoPurpose, FloatCounter>,
+    pub sandbox_seconds: ByRepo<RepoPurpose, FloatCounter>,
     pub reserved_memory: Gauge,
     pub reserved_cpus: FloatGauge,
     pub budget_memory: Gauge,
@@ -205,7 +209,7 @@ pub struct Metrics {
     orphans: Family<OfKind, Counter>,
     spared: Family<OfKind, Gauge>,
     tokens_refused: Family<OfKind, Counter>,
-    quota_refusals: Family<RepoQuota, Counter>,
+    quota_refusals: ByRepo<RepoQuota, Counter>,
     audit_lost: Counter,
     spans: Family<OfResult, Counter>,
     pub disk_free_bytes: Family<OfDisk, Gauge>,
@@ -233,80 +237,80 @@ impl Metrics {
         version.get_or_create(&OfVersion { version: env!("CARGO_PKG_VERSION") }).set(1);
         Self {
             told: told::Told::default(),
-            image_age: b.family("image_age_seconds", "Age of the current image", []),
-            image_age_target: b.family(
+            image_age: b.by_repo("image_age_seconds", "Age of the current image", []),
+            image_age_target: b.by_repo(
                 "image_age_target_seconds",
                 "Age at which an image is built anew even if nothing changed (`image.max_age`)",
                 [],
             ),
-            image_commits_behind: b.family(
+            image_commits_behind: b.by_repo(
                 "image_commits_behind",
                 "Commits between the current image and the tip, as of the mirror",
                 [],
             ),
-            image_builds: b.family(
+            image_builds: b.by_repo(
                 "image_builds",
                 "Image builds that ended, by result",
                 [Values::words(BUILD_RESULTS, BuildState::as_str)],
             ),
-            image_build_seconds: b.histograms(
+            image_build_seconds: b.histograms_by_repo(
                 "image_build_seconds",
                 "Duration of build phases",
                 &BUILD,
                 [Values::words(Phase::ALL, Phase::as_str)],
             ),
-            image_missed_ticks: b.family(
+            image_missed_ticks: b.by_repo(
                 "image_missed_ticks",
                 "Ticks of schedules that passed unseen and were answered by a later one",
                 [],
             ),
-            image_failures: b.family(
+            image_failures: b.by_repo(
                 "image_failures",
                 "Sandboxes in which an image failed: its services did not come up, or its `prepare` failed",
                 [],
             ),
-            image_verdicts: b.family(
+            image_verdicts: b.by_repo(
                 "image_verdicts",
                 "What became of images that were tried or that failed in sandboxes",
                 [Values::Words(VERDICTS.to_vec())],
             ),
-            image_pushes: b.family(
+            image_pushes: b.by_repo(
                 "image_pushes",
                 "Images sent to the registry, or not",
                 [Values::Words(vec!["pushed", "failed"])],
             ),
             images_unpushed: b.one("images_unpushed", "Images that wait to be sent to the registry"),
-            image_last_success: b.family(
+            image_last_success: b.by_repo(
                 "image_last_success_timestamp_seconds",
                 "When the current image was last built or found unchanged",
                 [],
             ),
-            pool_sandboxes: b.family(
+            pool_sandboxes: b.by_repo(
                 "pool_sandboxes",
                 "Members of the pool, by state",
                 [Values::Words(vec!["warm", "starting", "creating"])],
             ),
-            pool_target: b.family("pool_target", "Members that the pool works towards", []),
-            pool_wanted: b.family(
+            pool_target: b.by_repo("pool_target", "Members that the pool works towards", []),
+            pool_wanted: b.by_repo(
                 "pool_wanted",
                 "Members that the pool would have where the budget had room for all",
                 [],
             ),
-            pool_arrivals: b.family("pool_arrivals", "Claims that could have used a member", []),
-            pool_hits: b.family("pool_hits", "Claims that found one", []),
-            pool_refill_seconds: b.histograms(
+            pool_arrivals: b.by_repo("pool_arrivals", "Claims that could have used a member", []),
+            pool_hits: b.by_repo("pool_hits", "Claims that found one", []),
+            pool_refill_seconds: b.histograms_by_repo(
                 "pool_refill_seconds",
                 "From the decision to a ready member",
                 &COARSE,
                 [],
             ),
-            pool_misses: b.family(
+            pool_misses: b.by_repo(
                 "pool_misses",
                 "Claims that found no member, by reason",
                 [Values::words(MissReason::ALL, MissReason::as_str)],
             ),
-            pool_idle_seconds: b.family("pool_idle_sandbox_seconds", "Time that members spent waiting", []),
-            pool_behind: b.family(
+            pool_idle_seconds: b.by_repo("pool_idle_sandbox_seconds", "Time that members spent waiting", []),
+            pool_behind: b.by_repo(
                 "pool_sandboxes_behind",
                 "Ready members that are not at the tip of their branch, as of the mirror",
                 [],
@@ -320,23 +324,23 @@ impl Metrics {
             session_wakes: b.one("session_wakes", "Times that a session's driver was woken"),
             store_commits: b.one("store_commits", "Commits to the store"),
             git_fetches: b.one("git_fetches", "Fetches from upstream"),
-            warmups: b.family(
+            warmups: b.by_repo(
                 "warmups",
                 "Warm-ups that ended, by outcome",
                 [Values::Words(WARMUP_OUTCOMES.to_vec())],
             ),
             warmups_live: b.one("warmups_live", "Warm-ups that are live"),
-            warmup_saved_seconds: b.family(
+            warmup_saved_seconds: b.by_repo(
                 "warmup_saved_seconds",
                 "Preparation that was done before the session came",
                 [],
             ),
-            warmup_wasted_seconds: b.family(
+            warmup_wasted_seconds: b.by_repo(
                 "warmup_wasted_seconds",
                 "Time that members were held for a session that never came",
                 [],
             ),
-            session_starts: b.family("session_starts", "Sessions started, by launch", [launches()]),
+            session_starts: b.by_repo("session_starts", "Sessions started, by launch", [launches()]),
             session_claim: b.histograms(
                 "session_claim_seconds",
                 "From the request to the durable claim",
@@ -392,17 +396,17 @@ impl Metrics {
                 "Pull requests asked for, by result",
                 [Values::Words(PULL_RESULTS.to_vec())],
             ),
-            pull_ends: b.family(
+            pull_ends: b.by_repo(
                 "pull_request_ends",
                 "Pull requests of sessions that were merged or closed, each time; by repo",
                 [Values::Words(PULL_ENDS.to_vec())],
             ),
-            pulls_approved: b.family(
+            pulls_approved: b.by_repo(
                 "pull_requests_approved",
                 "Pull requests of sessions that ended with somebody's approval; by repo",
                 [],
             ),
-            sessions_merged: b.family(
+            sessions_merged: b.by_repo(
                 "sessions_merged",
                 "Sessions that led to a merged pull request; by repo",
                 [],
@@ -417,7 +421,7 @@ impl Metrics {
                 "How often the commits of a pull request had changed when it ended",
                 &COMMITS,
             ),
-            people_prompting: b.family(
+            people_prompting: b.by_repo(
                 "people_prompting",
                 "People who used a session within the last five minutes; by repo",
                 [],
@@ -463,7 +467,7 @@ impl Metrics {
                 "Sandboxes, by what they are for and their state",
                 [purposes(), Values::words(SANDBOX_STATES, SandboxState::as_str)],
             ),
-            sandbox_seconds: b.family(
+            sandbox_seconds: b.by_repo(
                 "sandbox_seconds",
                 "Time that sandboxes existed, by what they were for; looked at every 15 s",
                 [purposes()],
@@ -498,7 +502,7 @@ impl Metrics {
                 "Keys and tokens that were not accepted, by whose they were",
                 [Values::Words(TOKEN_KINDS.to_vec())],
             ),
-            quota_refusals: b.family(
+            quota_refusals: b.by_repo(
                 "quota_refusals",
                 "Sessions and warm-ups that were refused because a user or a repo had its share, by the quota",
                 [Values::Words(QUOTAS.to_vec())],
@@ -535,7 +539,8 @@ impl Metrics {
             backend,
             process,
             described: b.described,
-            registry: b.registry,
+            sections: b.sections,
+            last_size: AtomicUsize::new(16 * 1024),
         }
     }
 
@@ -577,12 +582,13 @@ impl Metrics {
 
     /// The text that Prometheus reads.
     pub fn encode(&self) -> String {
-        let mut out = String::with_capacity(16 * 1024);
-        let encoded = text::encode_registry(&mut out, &self.registry)
-            .and_then(|()| text::encode(&mut out, &self.process));
-        if encoded.is_err() {
+        let last = self.last_size.load(Ordering::Relaxed);
+        let mut out = String::with_capacity(last + last / 16);
+        let sections = self.sections.iter().try_for_each(|section| section.write(&mut out));
+        if sections.and_then(|()| text::encode(&mut out, &self.process)).is_err() {
             let _ = writeln!(out, "# encoding failed");
         }
+        self.last_size.store(out.len(), Ordering::Relaxed);
         out
     }
 

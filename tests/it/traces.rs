@@ -14,11 +14,11 @@ use crate::world::{Setup, World, id};
 const KEYSTROKE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-fn collector(manners: Manners) -> Collector {
+pub fn collector(manners: Manners) -> Collector {
     Collector::start(manners).expect("a collector")
 }
 
-fn to(collector: &Collector) -> TracingSettings {
+pub fn to(collector: &Collector) -> TracingSettings {
     TracingSettings {
         endpoint: collector.endpoint(),
         service_name: "hotbed-of-tests".into(),

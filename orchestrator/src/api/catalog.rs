@@ -32,10 +32,15 @@ pub async fn ready(State(app): Hotbed) -> Response {
 }
 
 /// The metrics, for Prometheus.
-pub async fn metrics(State(app): Hotbed) -> Response {
-    app.measure();
+pub async fn metrics(State(app): Hotbed) -> ApiResult<Response> {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], app.metrics.encode()).into_response()
+    // With many repos it takes milliseconds, and claims are not to wait for them.
+    let text = tokio::task::spawn_blocking(move || {
+        app.measure();
+        app.metrics.encode()
+    });
+    let text = text.await.map_err(|e| Error::permanent("write the metrics").caused_by(e))?;
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
 fn view(app: &App, spec: &RepoSpec) -> RepoView {

@@ -4,11 +4,13 @@
 use std::fmt::Write as _;
 use std::hash::Hash;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::TypedMetric;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
+
+use super::by_repo::{ByRepo, Shown};
 
 /// What every name begins with, but for those of the process.
 pub const PREFIX: &str = "hotbed";
@@ -16,6 +18,25 @@ pub const PREFIX: &str = "hotbed";
 /// A set of labels that knows their names.
 pub trait Labels: EncodeLabelSet + Clone + Hash + Eq + Send + Sync + std::fmt::Debug + 'static {
     const NAMES: &'static [&'static str];
+
+    /// `name="value",…`, as lines of metrics have it.
+    fn text(&self) -> String;
+}
+
+/// One more label, behind those that are there.
+pub fn label(out: &mut String, name: &str, value: &dyn std::fmt::Display) {
+    if !out.is_empty() {
+        out.push(',');
+    }
+    let _ = write!(out, "{name}=\"");
+    for c in value.to_string().chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '"' | '\\' => out.extend(['\\', c]),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
 }
 
 /// Declares sets of labels: fixed words, numbers, or the name of a configured repo; never an id.
@@ -26,6 +47,12 @@ macro_rules! labels {
 
         impl $crate::metrics::catalogue::Labels for $name {
             const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
+
+            fn text(&self) -> String {
+                let mut out = String::new();
+                $($crate::metrics::catalogue::label(&mut out, stringify!($field), &self.$field);)*
+                out
+            }
         }
     )*};
 }
@@ -94,16 +121,27 @@ fn kind_of<M: TypedMetric>() -> &'static str {
     }
 }
 
+/// A part of what a scrape gets.
+pub trait Section: Send + Sync {
+    fn write(&self, out: &mut String) -> std::fmt::Result;
+}
+
+impl Section for Registry {
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        text::encode_registry(out, self)
+    }
+}
+
 /// Makes metrics, registers them and writes down what they are.
 #[derive(Default)]
 pub struct Book {
-    pub registry: Registry,
+    pub sections: Vec<Box<dyn Section>>,
     pub described: Vec<Described>,
 }
 
 impl Book {
     pub fn new() -> Self {
-        Self { registry: Registry::with_prefix(PREFIX), described: Vec::new() }
+        Self::default()
     }
 
     /// A metric without labels.
@@ -145,15 +183,50 @@ impl Book {
         self.keep(name, help, labelled::<L>(values), family)
     }
 
+    /// A metric of each repo, and of what stands in the other labels.
+    pub fn by_repo<L: Labels, M: Shown>(
+        &mut self,
+        name: &str,
+        help: &'static str,
+        values: impl IntoIterator<Item = Values>,
+    ) -> ByRepo<L, M> {
+        self.histograms_by_repo(name, help, &[], values)
+    }
+
+    /// Histograms of each repo.
+    pub fn histograms_by_repo<L: Labels, M: Shown>(
+        &mut self,
+        name: &str,
+        help: &'static str,
+        buckets: &'static [f64],
+        values: impl IntoIterator<Item = Values>,
+    ) -> ByRepo<L, M> {
+        self.describe::<M>(name, help, labelled::<L>(values));
+        let family = ByRepo::new(&format!("{PREFIX}_{name}"), help, buckets);
+        self.sections.push(Box::new(family.clone()));
+        family
+    }
+
     fn keep<M>(&mut self, name: &str, help: &'static str, labels: Vec<(&'static str, Values)>, metric: M) -> M
     where
         M: Metric + TypedMetric + Clone,
     {
+        self.describe::<M>(name, help, labels);
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register(name, help, metric.clone());
+        self.sections.push(Box::new(registry));
+        metric
+    }
+
+    fn describe<M: TypedMetric>(
+        &mut self,
+        name: &str,
+        help: &'static str,
+        labels: Vec<(&'static str, Values)>,
+    ) {
         let kind = kind_of::<M>();
         let suffix = if kind == "counter" { "_total" } else { "" };
         self.described.push(Described { name: format!("{PREFIX}_{name}{suffix}"), kind, help, labels });
-        self.registry.register(name, help, metric.clone());
-        metric
     }
 }
 
