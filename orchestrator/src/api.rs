@@ -61,7 +61,7 @@ pub const MAX_FILE: usize = 256 << 20;
         title = "Hotbed",
         description = "Ready development environments for background coding agents. Errors are problem+json; lists are paged by cursor; POSTs that make something take an `Idempotency-Key`."
     ),
-    components(schemas(types::Problem, types::EventView))
+    components(schemas(types::Problem, types::EventView, types::HappeningView, types::LostView))
 )]
 struct Doc;
 

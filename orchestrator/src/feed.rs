@@ -221,7 +221,8 @@ impl Feed {
         let ring = self.ring();
         let oldest = ring.next - ring.all.len() as u64;
         let mut batch = VecDeque::new();
-        let missed = after + 1 < oldest || after >= ring.next;
+        // In this order: whoever asks may name a number that has none behind it.
+        let missed = after >= ring.next || after + 1 < oldest;
         let from = if missed { oldest } else { after + 1 };
         if missed && after > 0 {
             batch.push_back(Heard::Lost { after, next: oldest });
@@ -288,7 +289,7 @@ mod tests {
         tell(&feed, MOST + 10);
         let oldest = 1_000_010;
         // Of a process before; of this one, but too old; of one whose clock was ahead.
-        for after in [7, 1_000_003, u64::MAX - 1] {
+        for after in [7, 1_000_003, u64::MAX - 1, u64::MAX] {
             let heard = now(&feed, after);
             assert_eq!(heard[0], Heard::Lost { after, next: oldest });
             assert_eq!((seqs(&heard).len(), seqs(&heard)[0]), (MOST, oldest));

@@ -144,7 +144,7 @@ fn schemathesis_finds_no_fault() {
             .arg(&file)
             .args(["--url", &format!("http://{}", w.client().address)])
             .args(["--header", &format!("Authorization: Bearer {}", w.app().api_key)])
-            .args(["--phases", "examples,coverage,fuzzing,stateful", "--request-timeout", "20"])
+            .args(["--phases", "examples,coverage,fuzzing,stateful"])
             .args(["--suppress-health-check", "all", "--warnings", "off"]);
         printed(schemathesis).await;
         let seen = std::fs::read_to_string(seen).expect("what was seen");

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use crate::access::with;
 use crate::world::{Setup, World, id, spec};
 
+/// A number that no event ever has, and a word of the refusal.
+const BEYOND: (&str, &str) = ("after=9223372036854775808", "expected 0 to");
+
 /// What the ring has, as a key sees it.
 async fn now(w: &World, key: &str, query: &str) -> Vec<Value> {
     let text =
@@ -61,12 +64,18 @@ fn what_happens_is_told_in_order_and_to_whom_it_concerns() {
         assert!(now(w, &web, &format!("&session={session}")).await.is_empty());
 
         for (query, word) in
-            [("repo=acme/none", "acme/none"), ("kind=nothing", "expected one of"), ("x=1", "x")]
+            [("repo=acme/none", "acme/none"), ("kind=nothing", "expected one of"), ("x=1", "x"), BEYOND]
         {
             let answer = w.get(&format!("/v1/events?{query}")).await;
             assert!((400..500).contains(&answer.status), "{query}: {}", answer.status);
             assert!(answer.text().contains(word), "{}", answer.text());
         }
+        // A header is no place for refusals: it comes from the browser itself. What it has had is lost.
+        let last = u64::MAX.to_string();
+        let resumed = w.send("GET", "/v1/events?tail=true", &[("last-event-id", &last)], b"").await;
+        assert!(resumed.expect(200).text().starts_with("event: lost"));
+        let log = w.get(&format!("/v1/sessions/{session}/events?{}", BEYOND.0)).await.expect(400);
+        assert!(log.text().contains("after") && log.text().contains(BEYOND.1), "{}", log.text());
     });
 }
 

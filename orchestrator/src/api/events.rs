@@ -15,11 +15,34 @@ use utoipa::IntoParams;
 use super::types::{EventFrame, EventView};
 use super::{ApiResult, Hotbed, parse};
 
+/// The number of an event, as a request gives it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "u64")]
+pub struct Position(u64);
+
+impl TryFrom<u64> for Position {
+    type Error = String;
+
+    fn try_from(number: u64) -> Result<Self, String> {
+        match i64::try_from(number) {
+            Ok(_) => Ok(Self(number)),
+            Err(_) => Err(format!("{number} is no event's number: expected 0 to {}", i64::MAX)),
+        }
+    }
+}
+
+/// Behind which number a follower begins: what it has had, which clients send by themselves, else what it asks for.
+pub fn beginning(asked: Option<Position>, headers: &HeaderMap) -> u64 {
+    let had = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    had.or(asked.map(|p| p.0)).unwrap_or(0)
+}
+
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct EventsQuery {
     /// Begin behind this sequence number; 0, the beginning, when not given. `Last-Event-ID` does the same.
-    after: Option<u64>,
+    #[param(value_type = Option<u64>)]
+    after: Option<Position>,
     /// End after what is there now instead of following.
     #[serde(default)]
     tail: bool,
@@ -36,8 +59,7 @@ pub async fn follow(
 ) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
     let id: SessionId = parse("id", &id)?;
     app.sessions.record(id).await?;
-    let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-    let after = last.or(q.after).unwrap_or(0);
+    let after = beginning(q.after, &headers);
     let upto = if q.tail { Some(app.session_logs.last(id).await?) } else { None };
     let stop = app.stop.clone();
     let events = app

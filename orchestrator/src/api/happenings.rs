@@ -12,10 +12,10 @@ use axum::response::sse::{Event, KeepAlive};
 use domain::{RepoName, SessionId};
 use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
-use serde_json::json;
 use utoipa::IntoParams;
 
-use super::types::HappeningView;
+use super::events::{Position, beginning};
+use super::types::{HappeningFrame, HappeningView, LostView};
 use super::{ApiResult, Caller, Hotbed, parse};
 use crate::feed::{Happening, Heard, Kind};
 
@@ -23,7 +23,8 @@ use crate::feed::{Happening, Heard, Kind};
 #[serde(deny_unknown_fields)]
 pub struct HappeningsQuery {
     /// Begin behind this number; with the oldest that is still there when not given. `Last-Event-ID` does the same.
-    after: Option<u64>,
+    #[param(value_type = Option<u64>)]
+    after: Option<Position>,
     /// Of this repo alone.
     repo: Option<String>,
     /// Of this session alone.
@@ -61,16 +62,16 @@ impl Wanted {
             }
             Heard::Happened(_) => None,
             Heard::Lost { after, next } => {
-                let data = json!({"after": after, "next": next}).to_string();
+                let data = serde_json::to_string(&LostView { after, next }).unwrap_or_default();
                 Some(Event::default().event("lost").data(data))
             }
         }
     }
 }
 
-/// What happens, as it happens: sessions, builds, images, pools, warm-ups, pull requests, failures. The last 4096 are remembered, in memory; the event `lost` says that what was between `after` and `next` is no longer there, after a restart, too. A key that is limited to repos hears of those.
-#[utoipa::path(get, path = "/v1/events", tag = "operations", params(HappeningsQuery),
-    responses((status = 200, content_type = "text/event-stream", body = String)))]
+/// What happens, as it happens: sessions, builds, images, pools, warm-ups, pull requests, failures. The `data` of each is a `HappeningView`. The last 4096 are remembered, in memory; the event `lost`, a `LostView`, says that what was between `after` and `next` is no longer there, after a restart, too. A key that is limited to repos hears of those.
+#[utoipa::path(get, path = "/v1/events", tag = "operations", operation_id = "follow_events", params(HappeningsQuery),
+    responses((status = 200, content_type = "text/event-stream", body = HappeningFrame)))]
 pub async fn follow(
     State(app): Hotbed,
     Extension(caller): Extension<Caller>,
@@ -85,9 +86,8 @@ pub async fn follow(
     let session = q.session.as_deref().map(|s| parse("session", s)).transpose()?;
     let kinds = q.kind.as_deref().map(|list| list.split(',').map(|k| parse("kind", k.trim())).collect());
     let wanted = Wanted { caller, repo, session, kinds: kinds.transpose()? };
-    let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     let feed = app.feed.clone();
-    let after = last.or(q.after).unwrap_or(0);
+    let after = beginning(q.after, &headers);
     let heard = if q.tail {
         futures_util::stream::iter(feed.now(after)).boxed()
     } else {

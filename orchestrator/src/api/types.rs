@@ -21,7 +21,7 @@ pub use self::difference::{
     TallyView,
 };
 pub use self::exec::{Command, ExecView, ExitView, FileView, OutputLine, SendSignal, StartExec, Terminal};
-pub use self::happening::HappeningView;
+pub use self::happening::{HappeningFrame, HappeningView, LostView};
 pub use self::image::{BuildView, ImageFailureView, ImageView, PhaseView, RemovalView, RepoView, StartBuild};
 pub use self::pool::{
     Arrivals, ExpectedView, FloorView, GiveOrder, LessonView, MinuteView, OrderView, OrderWord, PoolTerms,

@@ -6,6 +6,28 @@ use utoipa::ToSchema;
 
 use crate::feed::{Happening, News};
 
+/// One server-sent event of the whole installation, as it is framed.
+#[derive(ToSchema)]
+#[allow(dead_code)] // read by the description alone
+pub struct HappeningFrame {
+    /// The number; `Last-Event-ID` takes it. `lost` has none.
+    #[schema(nullable = false)]
+    id: Option<String>,
+    /// The kind, or `lost`.
+    event: String,
+    /// A `HappeningView`, or the `LostView` of `lost`, as JSON.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
+
+/// That what came behind `after` and before `next` is no longer remembered: the `data` of the event `lost`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct LostView {
+    pub after: u64,
+    pub next: u64,
+}
+
+/// Something that has happened, in the installation: the `data` of a server-sent event.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HappeningView {
     /// Its number: they grow, across restarts, too.
