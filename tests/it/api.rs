@@ -79,7 +79,7 @@ fn wrong_session_requests() {
         }
         problem(&w.send("POST", "/v1/sessions", &[], b"{").await, 400, "EOF");
         problem(&w.send("POST", "/v1/sessions", &[], b"\xff\xfe").await, 400, "body");
-        problem(&w.send("POST", "/v1/sessions", &[], b"").await, 422, "user");
+        problem(&w.send("POST", "/v1/sessions", &[], b"").await, 422, "`repo` is missing");
         let large = format!("{{\"repo\": \"{}\"}}", "x".repeat(2 << 20));
         problem(&w.send("POST", "/v1/sessions", &[], large.as_bytes()).await, 413, "bytes");
         let ok = w.new_session().to_string();

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import httpx
 
@@ -14,12 +13,9 @@ from .rest.api.warmups import announce_warmup, withdraw_warmup
 from .problem import Problem
 from .session import Session
 from .transport import Patience, Patient
+from .unbroken import sent, unbroken
 from .values import one
 
-# How long to wait before a broken stream is taken up again, in seconds.
-_AGAIN = 0.2
-# How often in a row a stream may break without anything having come.
-_BREAKS = 20
 # An answer may take as long as the command that is waited for.
 _TIMEOUT = httpx.Timeout(30.0, read=900.0)
 
@@ -33,15 +29,18 @@ class Hotbed:
         key: str,
         *,
         patience: Patience = Patience(),
+        traceparent: Callable[[], str | None] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        """``traceparent`` says of which trace a request is, as W3C writes it: Hotbed's spans, and those in the sandbox,
+        become part of it."""
         inner = transport or httpx.HTTPTransport(retries=1)
         #: For every call of ``hotbed_client.rest``. A refusal is raised as a :class:`Problem`.
         self.api = AuthenticatedClient(
             base_url=url.rstrip("/"),
             token=key,
             timeout=_TIMEOUT,
-            httpx_args={"transport": Patient(inner, patience)},
+            httpx_args={"transport": Patient(inner, patience, traceparent)},
         )
 
     def __enter__(self) -> Hotbed:
@@ -79,6 +78,41 @@ class Hotbed:
     def withdraw_warm_up(self, id: str) -> models.WarmupView:
         return one(withdraw_warmup.sync(id, client=self.api), models.WarmupView)
 
+    def events(
+        self,
+        after: int = 0,
+        *,
+        repo: str | None = None,
+        session: str | None = None,
+        kinds: list[str] | None = None,
+        tail: bool = False,
+        lost: Callable[[models.LostView], None] | None = None,
+    ) -> Iterator[models.HappeningView]:
+        """What happens in the whole installation, as it happens, without end: from what is still remembered, or from
+        ``after``; with ``tail`` what is there now. ``lost`` is told when what came behind one number and before another is
+        no longer remembered: what one knows may be old then."""
+        given = {"repo": repo, "session": session, "kind": ",".join(kinds) if kinds else None}
+        only = {name: value for name, value in given.items() if value is not None}
+
+        def ask() -> dict[str, str]:
+            return {**only, "after": str(after), "tail": json.dumps(tail)}
+
+        for lines in self.stream("/v1/events", ask, tail=tail):
+            for event, data in sent(lines):
+                if event == "lost":
+                    gap = models.LostView.from_dict(json.loads(data))
+                    after = gap.next_ - 1
+                    if lost is not None:
+                        lost(gap)
+                else:
+                    happening = models.HappeningView.from_dict(json.loads(data))
+                    after = happening.seq
+                    yield happening
+
+    def stream(self, path: str, ask: Callable[[], dict[str, str]], *, tail: bool = False) -> Iterator[Iterator[str]]:
+        """The lines of a stream, taken up again where it breaks: ``ask`` says from where on."""
+        return unbroken(self.api.get_httpx_client(), path, ask, tail=tail)
+
     def request(
         self,
         method: str,
@@ -89,29 +123,3 @@ class Hotbed:
     ) -> httpx.Response:
         """A request whose body is bytes."""
         return self.api.get_httpx_client().request(method, path, content=content, params=params)
-
-    def unbroken(self, path: str, ask: Callable[[], dict[str, Any]]) -> Iterator[Iterator[str]]:
-        """The lines of one answer after the other, for as long as each that breaks is followed by one that brings
-        something. ``ask`` says from where on."""
-        breaks = 0
-        while True:
-            asked = ask()
-            broken: list[Exception] = []
-            with self.api.get_httpx_client().stream("GET", path, params=asked) as response:
-                yield _until_it_breaks(response, broken)
-            breaks = 0 if ask() != asked else breaks + 1
-            if breaks > _BREAKS:
-                raise broken[0] if broken else Problem(503, "unavailable", f"{path} ends without anything new")
-            time.sleep(_AGAIN)
-
-
-def _until_it_breaks(response: httpx.Response, broken: list[Exception]) -> Iterator[str]:
-    """Whole lines: what is cut off by a break is asked for again."""
-    rest = b""
-    try:
-        for part in response.iter_bytes():
-            *whole, rest = (rest + part).split(b"\n")
-            for line in whole:
-                yield line.decode().rstrip("\r")
-    except httpx.TransportError as e:
-        broken.append(e)

@@ -14,6 +14,7 @@ from .rest.api.exec_ import get_exec, signal_exec, start_exec
 from .rest.api.sessions import end_session, fork_session, get_session, get_sync
 from .rest.api.snapshots import take_snapshot
 from .problem import Problem
+from .unbroken import sent
 from .values import one
 
 if TYPE_CHECKING:
@@ -74,20 +75,16 @@ class Session:
     def events(self, after: int = 0, *, tail: bool = False) -> Iterator[models.EventView]:
         """The log, from any point; ends with the session, or with ``tail`` after what is there now."""
 
-        def ask() -> dict[str, Any]:
-            return {"after": after, "tail": json.dumps(tail)}
+        def ask() -> dict[str, str]:
+            return {"after": str(after), "tail": json.dumps(tail)}
 
-        for lines in self._hotbed.unbroken(f"/v1/sessions/{self.id}/events", ask):
-            for line in lines:
-                if not line.startswith("data:"):
-                    continue
-                event = models.EventView.from_dict(json.loads(line[5:]))
+        for lines in self._hotbed.stream(f"/v1/sessions/{self.id}/events", ask, tail=tail):
+            for _, data in sent(lines):
+                event = models.EventView.from_dict(json.loads(data))
                 after = event.seq
                 yield event
                 if event.kind == "ended":
                     return
-            if tail:
-                return
 
     def exec(self, cmd: str | list[str], **options: Any) -> Finished:
         """Runs a command, waits for its end, and answers what it printed. Options are those of ``StartExec``."""
@@ -153,11 +150,11 @@ class Exec:
     def output(self, from_: int = 0) -> Generator[Output, None, models.ExitView]:
         """What it prints, from any offset. Its end is the generator's value, and in ``exit``."""
 
-        def ask() -> dict[str, Any]:
-            return {"from": from_, "follow": "true"}
+        def ask() -> dict[str, str]:
+            return {"from": str(from_), "follow": "true"}
 
         path = f"/v1/sessions/{self.session}/exec/{self.id}/output"
-        for lines in self._hotbed.unbroken(path, ask):
+        for lines in self._hotbed.stream(path, ask):
             for text in lines:
                 line = models.OutputLine.from_dict(json.loads(text))
                 if isinstance(line.exit_, models.ExitView):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
@@ -32,14 +33,23 @@ def makes_something(method: str, path: str) -> bool:
 class Patient(httpx.BaseTransport):
     """Sends a request until there is an answer worth having; one that refuses is raised as a :class:`Problem`."""
 
-    def __init__(self, inner: httpx.BaseTransport, patience: Patience) -> None:
+    def __init__(
+        self,
+        inner: httpx.BaseTransport,
+        patience: Patience,
+        traceparent: Callable[[], str | None] | None = None,
+    ) -> None:
         self._inner = inner
         self._patience = patience
+        self._traceparent = traceparent
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         made = makes_something(request.method, request.url.path)
         if made and "Idempotency-Key" not in request.headers:
             request.headers["Idempotency-Key"] = str(uuid.uuid4())
+        trace = self._traceparent() if self._traceparent else None
+        if trace is not None:
+            request.headers["traceparent"] = trace
         # A body that is read from a file can't be sent again.
         again = isinstance(request.stream, httpx.ByteStream)
         until = time.monotonic() + self._patience.seconds

@@ -5,6 +5,8 @@ import json
 import os
 import threading
 
+import httpx
+
 from hotbed_client import Hotbed, Problem, makes_something, models
 
 
@@ -23,6 +25,20 @@ address, key = os.environ["HOTBED_ADDRESS"], os.environ["HOTBED_KEY"]
 # What is repeated without harm is what the description says.
 for path, takes_key in json.loads(os.environ["HOTBED_POSTS"]).items():
     assert makes_something("POST", path) == takes_key, path
+
+# Who is busy is asked again, but not for ever, and not for longer than one has patience.
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+for seconds, times in (0, 6), (3600, 1):
+    asked = []
+
+    def answer(request):
+        asked.append(request.headers["traceparent"])
+        problem = {"type": "urn:hotbed:problem:exhausted", "detail": "too often"}
+        return httpx.Response(429, headers={"Retry-After": str(seconds)}, json=problem)
+
+    with Hotbed(address, key, traceparent=lambda: TRACE, transport=httpx.MockTransport(answer)) as busy:
+        problem = refused("exhausted", lambda: busy.session("ses_1"))
+    assert (problem.status, problem.retry_after, asked) == (429, seconds, [TRACE] * times), problem
 
 with Hotbed(address, key) as hotbed:
     # Bad input is a problem with a kind.
@@ -45,8 +61,17 @@ with Hotbed(address, key) as hotbed:
             assert event.seq == len(events) + 1, "no event is left out or told twice"
             events.append(event.kind)
 
-    followed = threading.Thread(target=follow)
-    followed.start()
+    happened = []
+
+    def hear():
+        for event in hotbed.events(session=session.id):
+            happened.append(event.kind)
+            if event.kind == "session_ended":
+                return
+
+    followed = [threading.Thread(target=follow), threading.Thread(target=hear)]
+    for thread in followed:
+        thread.start()
     assert session.gate_open().phase == "synced"
 
     # A command that is waited for; its first answer is lost.
@@ -70,7 +95,15 @@ with Hotbed(address, key) as hotbed:
     assert [other.id for other in hotbed.sessions(repo="acme/api")] == [session.id]
 
     assert session.end().state == "ended"
-    followed.join()
+    for thread in followed:
+        thread.join()
+    assert happened == ["session_started", "session_ready", "session_ended"], happened
+    # All that is remembered; what came behind an older number is not.
+    gaps = []
+    happenings = [event.seq for event in hotbed.events(1, tail=True, lost=gaps.append)]
+    assert [gap.after for gap in gaps] == [1], gaps
+    builds = {event.kind for event in hotbed.events(kinds=["build_ended"], repo="acme/api", tail=True)}
+    assert builds == {"build_ended"}, builds
     refused("gone", lambda: session.exec("true"))
 
-print("told: " + json.dumps({"session": session.id, "events": events, "execs": 2}))
+print("told: " + json.dumps({"session": session.id, "events": events, "happenings": happenings, "execs": 2}))

@@ -3,12 +3,27 @@
 import createClient, { type Client } from "openapi-fetch";
 
 import type { components, paths } from "./generated/schema.js";
-import { Session } from "./session.js";
+import { serverSent } from "./lines.js";
+import { type FollowOptions, Session } from "./session.js";
 import { type Patience, transport } from "./transport.js";
+import { unbroken } from "./unbroken.js";
 
 type Schemas = components["schemas"];
 export type NewSession = Schemas["CreateSession"];
 export type Warmup = Schemas["WarmupView"];
+export type Happening = Schemas["HappeningView"];
+export type Lost = Schemas["LostView"];
+
+export interface HappeningsOptions extends FollowOptions {
+  /** Of this repo alone. */
+  repo?: string;
+  /** Of this session alone. */
+  session?: string;
+  /** Of these kinds alone, such as `build_ended`. */
+  kinds?: string[];
+  /** Told when what came behind `after` and before `next` is no longer remembered: what one knows may be old then. */
+  lost?: (lost: Lost) => void;
+}
 
 export interface Options {
   /** `http://127.0.0.1:7070` */
@@ -17,6 +32,8 @@ export interface Options {
   key: string;
   /** How long to go on when the server is busy or away. */
   patience?: Patience;
+  /** The trace that a request belongs to, as W3C's `traceparent`: Hotbed's spans, and those in the sandbox, become part of it. */
+  traceparent?: () => string | undefined;
   /** In place of the global one. */
   fetch?: typeof fetch;
 }
@@ -33,7 +50,7 @@ export class Hotbed {
   constructor(options: Options) {
     this.url = options.url.replace(/\/+$/, "");
     this.key = options.key;
-    this.send = transport(options.key, options.patience, options.fetch);
+    this.send = transport(options);
     this.api = createClient<paths>({ baseUrl: this.url, fetch: this.send });
   }
 
@@ -69,6 +86,27 @@ export class Hotbed {
 
   async withdrawWarmUp(id: string): Promise<Warmup> {
     return this.call(this.api.DELETE("/v1/warmups/{id}", { params: { path: { id } } }));
+  }
+
+  /** What happens in the whole installation, as it happens, without end: from what is still remembered, or from `after`. */
+  async *events(options: HappeningsOptions = {}): AsyncGenerator<Happening> {
+    let after = options.after ?? 0;
+    const { repo, session, tail, signal } = options;
+    const kind = options.kinds?.join(",");
+    const open = () => this.stream("/v1/events", { after, repo, session, kind, tail }, signal);
+    for await (const body of unbroken(open, () => after, options)) {
+      for await (const { event, data } of serverSent(body)) {
+        if (event === "lost") {
+          const lost = JSON.parse(data) as Lost;
+          after = lost.next - 1;
+          options.lost?.(lost);
+        } else {
+          const happening = JSON.parse(data) as Happening;
+          after = happening.seq;
+          yield happening;
+        }
+      }
+    }
   }
 
   /** A request whose body is bytes. */

@@ -1,4 +1,12 @@
-export { Hotbed, type NewSession, type Options, type Warmup } from "./hotbed.js";
+export {
+  type Happening,
+  type HappeningsOptions,
+  Hotbed,
+  type Lost,
+  type NewSession,
+  type Options,
+  type Warmup,
+} from "./hotbed.js";
 export { Problem, type ProblemBody, type ProblemKind } from "./problem.js";
 export {
   type Command,

@@ -11,15 +11,23 @@ export async function* lines(body: ReadableStream<Uint8Array>): AsyncGenerator<s
   // What is left has no end: its connection broke within it.
 }
 
-/** The `data` of each event; comments, which keep the connection alive, are left out. */
-export async function* serverSent(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+/** An event as it is sent: its name, and its data. */
+export interface Sent {
+  event: string;
+  data: string;
+}
+
+/** Each event; comments, which keep the connection alive, are left out. */
+export async function* serverSent(body: ReadableStream<Uint8Array>): AsyncGenerator<Sent> {
+  let event = "message";
   let data: string[] = [];
   for await (const line of lines(body)) {
-    if (line.startsWith("data:")) {
-      data.push(line.slice(5).replace(/^ /, ""));
-    } else if (line === "" && data.length > 0) {
-      yield data.join("\n");
-      data = [];
+    const value = () => line.slice(line.indexOf(":") + 1).replace(/^ /, "");
+    if (line.startsWith("data:")) data.push(value());
+    else if (line.startsWith("event:")) event = value();
+    else if (line === "") {
+      if (data.length > 0) yield { event, data: data.join("\n") };
+      [event, data] = ["message", []];
     }
   }
 }

@@ -6,6 +6,7 @@ import { Problem } from "./problem.js";
 import type { components } from "./generated/schema.js";
 import { openTerminal, type Terminal, type TerminalOptions } from "./terminal.js";
 import { pause } from "./transport.js";
+import { unbroken } from "./unbroken.js";
 
 type Schemas = components["schemas"];
 export type SessionView = Schemas["SessionView"];
@@ -39,10 +40,8 @@ export interface Finished {
   stderr: string;
 }
 
-/** How long to wait before a broken stream is taken up again, in seconds. */
+/** How long to wait before the gate is asked about again, in seconds. */
 const AGAIN = 0.2;
-/** How often in a row a stream may break without anything having come. */
-const BREAKS = 20;
 
 export class Session {
   constructor(
@@ -85,14 +84,13 @@ export class Session {
     let after = options.after ?? 0;
     const open = () =>
       this.hotbed.stream(`/v1/sessions/${this.id}/events`, { after, tail: options.tail }, options.signal);
-    for await (const body of unbroken(open, () => after, options.signal)) {
-      for await (const data of serverSent(body)) {
+    for await (const body of unbroken(open, () => after, options)) {
+      for await (const { data } of serverSent(body)) {
         const event = JSON.parse(data) as SessionEvent;
         after = event.seq;
         yield event;
         if (event.kind === "ended") return;
       }
-      if (options.tail) return;
     }
   }
 
@@ -182,7 +180,7 @@ export class Exec {
         { from, follow: true },
         options.signal,
       );
-    for await (const body of unbroken(open, () => from, options.signal)) {
+    for await (const body of unbroken(open, () => from, { signal: options.signal })) {
       for await (const text of lines(body)) {
         const line = JSON.parse(text) as Schemas["OutputLine"];
         if (line.exit) return line.exit;
@@ -207,42 +205,6 @@ export class Exec {
       this.hotbed.api.POST("/v1/sessions/{id}/exec/{exec}/signal", { ...this.at, body }),
     );
   }
-}
-
-/** One body after the other, for as long as each that breaks is followed by one that brings something. */
-async function* unbroken(
-  open: () => Promise<ReadableStream<Uint8Array>>,
-  position: () => number,
-  signal?: AbortSignal,
-): AsyncGenerator<ReadableStream<Uint8Array>> {
-  let breaks = 0;
-  for (let was = position(); ; was = position()) {
-    const body = await open();
-    const broken: { error?: unknown } = {};
-    yield guarded(body, broken);
-    breaks = position() > was ? 0 : breaks + 1;
-    if (signal?.aborted) throw signal.reason;
-    if (breaks > BREAKS) throw broken.error ?? new Error("a stream ended again and again without anything new");
-    await pause(AGAIN, signal);
-  }
-}
-
-/** A body whose break is an end; `broken` keeps what it was. */
-function guarded(body: ReadableStream<Uint8Array>, broken: { error?: unknown }): ReadableStream<Uint8Array> {
-  const reader = body.getReader();
-  return new ReadableStream({
-    async pull(controller) {
-      try {
-        const { done, value } = await reader.read();
-        if (done) controller.close();
-        else controller.enqueue(value);
-      } catch (error) {
-        broken.error = error;
-        controller.close();
-      }
-    },
-    cancel: (reason) => reader.cancel(reason),
-  });
 }
 
 function filePath(session: string, path: string): string {

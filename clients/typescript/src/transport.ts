@@ -1,5 +1,6 @@
 /** How requests are sent: with the key, with an `Idempotency-Key` where something is made, and again when that helps. */
 
+import type { Options } from "./hotbed.js";
 import { Problem, secondsToWait } from "./problem.js";
 
 export interface Patience {
@@ -20,14 +21,13 @@ export function makesSomething(method: string, path: string): boolean {
 }
 
 /** A `fetch` that throws a `Problem` for every answer that is one. */
-export function transport(
-  key: string,
-  patience: Patience = PATIENCE,
-  send: typeof fetch = fetch,
-): (request: Request) => Promise<Response> {
+export function transport(options: Options): (request: Request) => Promise<Response> {
+  const { key, traceparent, patience = PATIENCE, fetch: send = fetch } = options;
   return async (request) => {
     const made = makesSomething(request.method, new URL(request.url).pathname);
     request.headers.set("Authorization", `Bearer ${key}`);
+    const trace = traceparent?.();
+    if (trace !== undefined) request.headers.set("traceparent", trace);
     if (made && !request.headers.has("Idempotency-Key")) {
       request.headers.set("Idempotency-Key", crypto.randomUUID());
     }

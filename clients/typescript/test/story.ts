@@ -31,6 +31,28 @@ await assert.rejects(hotbed.createSession({ repo: "acme/none", user }), (problem
 const stranger = new Hotbed({ url: hotbed.url, key: "hbk_0" });
 await assert.rejects(stranger.warmUp("acme/api", "tab"), { kind: "unauthorized", status: 401 });
 
+// Who is busy is asked again, but not for ever, and not for longer than one has patience.
+const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+for (const [seconds, times] of [
+  [0, 6],
+  [3600, 1],
+] as const) {
+  let asked = 0;
+  const busy = new Hotbed({
+    url: hotbed.url,
+    key: hotbed.key,
+    traceparent: () => trace,
+    fetch: async (request) => {
+      asked += 1;
+      assert.equal((request as Request).headers.get("traceparent"), trace);
+      const problem = { type: "urn:hotbed:problem:exhausted", detail: "too often" };
+      return Response.json(problem, { status: 429, headers: { "Retry-After": `${seconds}` } });
+    },
+  });
+  await assert.rejects(busy.session("ses_1"), { kind: "exhausted", status: 429, retryAfter: seconds });
+  assert.equal(asked, times);
+}
+
 // The first keystroke, and the session.
 const warmup = await hotbed.warmUp("acme/api", "tab");
 assert.equal((await hotbed.warmUp("acme/api", "tab")).id, warmup.id);
@@ -42,6 +64,14 @@ const followed = (async () => {
     assert.equal(event.seq, last + 1, "no event is left out or told twice");
     last = event.seq;
     events.push(event.kind);
+  }
+})();
+
+const happened: string[] = [];
+const heard = (async () => {
+  for await (const { kind } of hotbed.events({ session: session.id })) {
+    happened.push(kind);
+    if (kind === "session_ended") return;
   }
 })();
 
@@ -90,5 +120,16 @@ assert.deepEqual(listed, [session.id]);
 
 assert.equal((await session.end()).state, "ended");
 await followed;
+await heard;
+assert.deepEqual(happened, ["session_started", "session_ready", "session_ended"]);
+// All that is remembered; what came behind an older number is not.
+const happenings: number[] = [];
+let gaps = 0;
+const all = hotbed.events({ after: 1, tail: true, lost: (lost) => (gaps += lost.after === 1 ? 1 : 100) });
+for await (const { seq } of all) happenings.push(seq);
+assert.equal(gaps, 1);
+const builds = [];
+for await (const { kind } of hotbed.events({ kinds: ["build_ended"], repo: "acme/api", tail: true })) builds.push(kind);
+assert.deepEqual(new Set(builds), new Set(["build_ended"]));
 await assert.rejects(session.exec("true"), { kind: "gone" });
-console.log(`told: ${JSON.stringify({ session: session.id, events, execs: 2 })}`);
+console.log(`told: ${JSON.stringify({ session: session.id, events, happenings, execs: 2 })}`);

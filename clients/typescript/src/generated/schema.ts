@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Who did what, oldest first: every request that changes something, and every one that was denied. Announcements, input of commands and their like are left out. */
+        /** Who did what, oldest first: every request that changes something, and every one that was denied or came without a key that is good. Announcements, input of commands and their like are left out. */
         get: operations["list_audit"];
         put?: never;
         post?: never;
@@ -64,6 +64,23 @@ export interface paths {
         };
         /** What the collector's next run would remove. Removes nothing. */
         get: operations["list_collectable"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What happens, as it happens: sessions, builds, images, pools, warm-ups, pull requests, failures. The `data` of each is a `HappeningView`. The last 4096 are remembered, in memory; the event `lost`, a `LostView`, says that what was between `after` and `next` is no longer there, after a restart, too. A key that is limited to repos hears of those. */
+        get: operations["follow_events"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1024,9 +1041,14 @@ export interface components {
             status: number;
             /** @description The path that was asked for, without its query. */
             subject: string;
+            /**
+             * Format: int32
+             * @description How many requests it stands for. The first refusal of a kind is a line of its own; those after it within a minute share one.
+             */
+            times: number;
             /** @description The user of the session that it was about; else who did it, where a token says so. */
             user?: string | null;
-            /** @description The name of the key, `oidc:ISSUER#SUBJECT` of a token, or the client of a page's token. */
+            /** @description The name of the key, `oidc:ISSUER#SUBJECT` of a token, or the client of a page's token; `(nobody)` where no key or token was accepted. */
             who: string;
         };
         BeginDeviceSignIn: {
@@ -1362,6 +1384,35 @@ export interface components {
         HandToken: {
             token: string;
         };
+        /** @description One server-sent event of the whole installation, as it is framed. */
+        HappeningFrame: {
+            /** @description A `HappeningView`, or the `LostView` of `lost`, as JSON. */
+            data: string;
+            /** @description The kind, or `lost`. */
+            event: string;
+            /** @description The number; `Last-Event-ID` takes it. `lost` has none. */
+            id?: string;
+        };
+        /** @description Something that has happened, in the installation: the `data` of a server-sent event. */
+        HappeningView: {
+            /** Format: date-time */
+            at: string;
+            /** @description What it is: `session_started`, `build_ended`, … */
+            kind: string;
+            /** @description How it went, in one word or number. */
+            outcome?: string | null;
+            repo?: string | null;
+            /**
+             * Format: int64
+             * @description Its number: they grow, across restarts, too.
+             */
+            seq: number;
+            session?: string | null;
+            /** @description The id or name of what else it was about: a build, an image, a pull request, a task. */
+            subject?: string | null;
+            /** @description The same for people. */
+            words: string;
+        };
         /** @description From one image to another of the same repo. */
         ImageDiffView: {
             /** @description Commits that `to` has and `from` has not. */
@@ -1546,6 +1597,13 @@ export interface components {
             /** @description Pass it as `after` for the next page; absent on the last one. */
             next?: string | null;
         };
+        /** @description That what came behind `after` and before `next` is no longer remembered: the `data` of the event `lost`. */
+        LostView: {
+            /** Format: int64 */
+            after: number;
+            /** Format: int64 */
+            next: number;
+        };
         /** @description A key that was made just now. */
         MadeKey: components["schemas"]["KeyView"] & {
             /** @description What to send as `Authorization: Bearer …`. It is shown here and never again. */
@@ -1593,6 +1651,7 @@ export interface components {
         };
         /** @enum {string} */
         OrderWord: "set" | "pause" | "drain";
+        /** @description What came of the sessions of somebody, or of some repo. Each pull request counts once. */
         OutcomeView: {
             /**
              * Format: double
@@ -2193,6 +2252,45 @@ export interface operations {
             };
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
+            429: components["responses"]["Busy"];
+            503: components["responses"]["Busy"];
+            default: components["responses"]["Problem"];
+        };
+    };
+    follow_events: {
+        parameters: {
+            query?: {
+                /** @description Begin behind this number; with the oldest that is still there when not given. `Last-Event-ID` does the same. */
+                after?: number;
+                /** @description Of this repo alone. */
+                repo?: string;
+                /** @description Of this session alone. */
+                session?: string;
+                /** @description Of these kinds alone, with commas between them: `build_ended,image_current`. */
+                kind?: string;
+                /** @description End after what is there now instead of following. */
+                tail?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["HappeningFrame"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
             429: components["responses"]["Busy"];
             503: components["responses"]["Busy"];
             default: components["responses"]["Problem"];

@@ -28,6 +28,8 @@ from .floor_view import FloorView
 from .fork import Fork
 from .give_order import GiveOrder
 from .hand_token import HandToken
+from .happening_frame import HappeningFrame
+from .happening_view import HappeningView
 from .image_diff_view import ImageDiffView
 from .image_failure_view import ImageFailureView
 from .image_view import ImageView
@@ -47,6 +49,7 @@ from .list_session_view import ListSessionView
 from .list_snapshot_view import ListSnapshotView
 from .list_user_view import ListUserView
 from .list_warmup_view import ListWarmupView
+from .lost_view import LostView
 from .made_key import MadeKey
 from .minute_view import MinuteView
 from .new_warmup_token import NewWarmupToken
@@ -123,6 +126,8 @@ __all__ = (
     "Fork",
     "GiveOrder",
     "HandToken",
+    "HappeningFrame",
+    "HappeningView",
     "ImageDiffView",
     "ImageFailureView",
     "ImageView",
@@ -142,6 +147,7 @@ __all__ = (
     "ListSnapshotView",
     "ListUserView",
     "ListWarmupView",
+    "LostView",
     "MadeKey",
     "MinuteView",
     "NewWarmupToken",

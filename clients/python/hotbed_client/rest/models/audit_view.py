@@ -29,8 +29,12 @@ class AuditView:
     """ The HTTP status of the answer. """
     subject: str
     """ The path that was asked for, without its query. """
+    times: int
+    """ How many requests it stands for. The first refusal of a kind is a line of its own; those after it within a
+    minute share one. """
     who: str
-    """ The name of the key, `oidc:ISSUER#SUBJECT` of a token, or the client of a page's token. """
+    """ The name of the key, `oidc:ISSUER#SUBJECT` of a token, or the client of a page's token; `(nobody)` where no
+    key or token was accepted. """
     key: None | str | Unset = UNSET
     """ Null for the installation's own key, for tokens and for pages. """
     made: None | str | Unset = UNSET
@@ -53,6 +57,8 @@ class AuditView:
         status = self.status
 
         subject = self.subject
+
+        times = self.times
 
         who = self.who
 
@@ -85,6 +91,7 @@ class AuditView:
                 "seq": seq,
                 "status": status,
                 "subject": subject,
+                "times": times,
                 "who": who,
             }
         )
@@ -113,6 +120,8 @@ class AuditView:
         status = d.pop("status")
 
         subject = d.pop("subject")
+
+        times = d.pop("times")
 
         who = d.pop("who")
 
@@ -151,6 +160,7 @@ class AuditView:
             seq=seq,
             status=status,
             subject=subject,
+            times=times,
             who=who,
             key=key,
             made=made,

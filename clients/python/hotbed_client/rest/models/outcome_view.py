@@ -13,6 +13,8 @@ T = TypeVar("T", bound="OutcomeView")
 
 @_attrs_define
 class OutcomeView:
+    """What came of the sessions of somebody, or of some repo. Each pull request counts once."""
+
     closed: int
     merged: int
     open_: int

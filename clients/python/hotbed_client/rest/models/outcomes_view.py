@@ -21,6 +21,7 @@ class OutcomesView:
     by_user: OutcomesViewByUser
     days: int
     total: OutcomeView
+    """ What came of the sessions of somebody, or of some repo. Each pull request counts once. """
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

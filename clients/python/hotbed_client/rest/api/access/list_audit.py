@@ -105,8 +105,8 @@ def sync_detailed(
     after: int | Unset = UNSET,
     limit: int | Unset = UNSET,
 ) -> Response[ListAuditView | Problem]:
-    """Who did what, oldest first: every request that changes something, and every one that was denied.
-    Announcements, input of commands and their like are left out.
+    """Who did what, oldest first: every request that changes something, and every one that was denied or
+    came without a key that is good. Announcements, input of commands and their like are left out.
 
     Args:
         since (datetime.datetime | Unset):
@@ -141,8 +141,8 @@ def sync(
     after: int | Unset = UNSET,
     limit: int | Unset = UNSET,
 ) -> ListAuditView | Problem | None:
-    """Who did what, oldest first: every request that changes something, and every one that was denied.
-    Announcements, input of commands and their like are left out.
+    """Who did what, oldest first: every request that changes something, and every one that was denied or
+    came without a key that is good. Announcements, input of commands and their like are left out.
 
     Args:
         since (datetime.datetime | Unset):
@@ -172,8 +172,8 @@ async def asyncio_detailed(
     after: int | Unset = UNSET,
     limit: int | Unset = UNSET,
 ) -> Response[ListAuditView | Problem]:
-    """Who did what, oldest first: every request that changes something, and every one that was denied.
-    Announcements, input of commands and their like are left out.
+    """Who did what, oldest first: every request that changes something, and every one that was denied or
+    came without a key that is good. Announcements, input of commands and their like are left out.
 
     Args:
         since (datetime.datetime | Unset):
@@ -206,8 +206,8 @@ async def asyncio(
     after: int | Unset = UNSET,
     limit: int | Unset = UNSET,
 ) -> ListAuditView | Problem | None:
-    """Who did what, oldest first: every request that changes something, and every one that was denied.
-    Announcements, input of commands and their like are left out.
+    """Who did what, oldest first: every request that changes something, and every one that was denied or
+    came without a key that is good. Announcements, input of commands and their like are left out.
 
     Args:
         since (datetime.datetime | Unset):
