@@ -9,7 +9,7 @@ use crate::KeyId;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     pub at: Timestamp,
-    /// The name of the key, or the client of a page's token.
+    /// The name of the key, or the client of a page's token; `(nobody)` where nobody was recognised.
     pub who: String,
     /// Absent for the installation's own key and for pages.
     pub key: Option<KeyId>,
@@ -25,6 +25,14 @@ pub struct AuditEntry {
     pub made: Option<String>,
     /// The HTTP status of the answer.
     pub status: u16,
+    /// How many requests it stands for: refusals of a kind share a line.
+    #[serde(default = "once")]
+    pub times: u32,
+}
+
+/// Lines that were written before there was a count.
+fn once() -> u32 {
+    1
 }
 
 impl AuditEntry {

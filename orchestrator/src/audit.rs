@@ -1,6 +1,8 @@
 //! Who did what. A line is noted in memory when a request is answered, so nobody waits for it, and written behind: in
 //! order, many at once, the last ones when the server ends.
 
+mod refused;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -12,6 +14,9 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::metrics::Metrics;
+use refused::Refused;
+
+pub use refused::NOBODY;
 
 /// Lines in one transaction.
 const BATCH: usize = 256;
@@ -20,6 +25,7 @@ const MOST_WAITING: usize = 100_000;
 
 pub struct Audit {
     waiting: Mutex<Vec<AuditEntry>>,
+    refused: Mutex<Refused>,
     /// Wakes who writes when many wait.
     pub poke: Arc<Notify>,
     /// Transactions that were handed in: what the lines cost, together.
@@ -45,6 +51,7 @@ impl Audit {
     ) -> Arc<Self> {
         Arc::new(Self {
             waiting: Mutex::default(),
+            refused: Mutex::default(),
             poke: Arc::default(),
             commits: AtomicU64::new(0),
             settings: RwLock::new(settings),
@@ -71,8 +78,20 @@ impl Audit {
         }
     }
 
+    /// Something was refused for want of a key, a role or patience: a line of its own, or one with others of its kind.
+    pub fn refused(&self, entry: AuditEntry) {
+        let lines = self.refusals().take(entry);
+        lines.into_iter().for_each(|line| self.note(line));
+    }
+
     /// Writes down what waits.
     pub async fn write(&self) -> Result<()> {
+        let due = self.refusals().due(self.clock.now());
+        due.into_iter().for_each(|line| self.note(line));
+        self.write_waiting().await
+    }
+
+    async fn write_waiting(&self) -> Result<()> {
         loop {
             let (batch, written) = {
                 let mut waiting = self.waiting();
@@ -111,15 +130,27 @@ impl Audit {
 
     /// Lines since a moment and behind a number, with those that were noted just now.
     pub async fn read(&self, since: Timestamp, after: u64, limit: u32) -> Result<Vec<(u64, AuditEntry)>> {
-        self.write().await?;
+        self.tell_refusals();
+        self.write_waiting().await?;
         self.store.audit(since, after, limit).await
     }
 
     /// Before the store is closed.
     pub async fn finish(&self) {
-        if let Err(e) = self.write().await {
+        self.tell_refusals();
+        if let Err(e) = self.write_waiting().await {
             warn!(lines = self.waiting().len(), error = %e.chain(), "could not write the last lines of the audit log");
         }
+    }
+
+    /// Those that are counted have their line now.
+    fn tell_refusals(&self) {
+        let lines = self.refusals().close(self.clock.now());
+        lines.into_iter().for_each(|line| self.note(line));
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<AuditEntry>> {

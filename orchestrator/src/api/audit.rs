@@ -15,6 +15,7 @@ use super::types::{AuditView, List};
 use super::{ApiResult, Hotbed};
 use crate::access::routes::Route;
 use crate::app::App;
+use crate::audit::NOBODY;
 use crate::endpoint::Endpoint;
 
 /// Where a request came from.
@@ -63,7 +64,8 @@ impl Asked {
         }
     }
 
-    /// It was answered. What was denied is noted wherever it was.
+    /// It was answered. What was denied is noted wherever it was; what was refused for that, or for coming too often, with
+    /// others of its kind.
     pub fn answered(self, app: &App, caller: &Caller, route: &Route, response: &Response) {
         let status = response.status().as_u16();
         if status != 403 && !counts(route) {
@@ -72,7 +74,7 @@ impl Asked {
         let made = response.extensions().get::<Made>().map(|made| made.0.clone());
         let user = user_of(app, made.as_deref(), &self.subject)
             .or_else(|| caller.person().map(|person| person.login.clone()));
-        app.audit.note(AuditEntry {
+        let entry = AuditEntry {
             at: self.at,
             who: caller.name().to_owned(),
             key: caller.key(),
@@ -82,6 +84,28 @@ impl Asked {
             subject: self.subject,
             made,
             status,
+            times: 1,
+        };
+        match status {
+            401 | 403 | 429 => app.audit.refused(entry),
+            _ => app.audit.note(entry),
+        }
+    }
+
+    /// Nothing that was shown opened anything. The path is not kept as it came: it is anybody's, and as long as anybody likes.
+    pub fn unknown(self, app: &App, route: Option<&Route>) {
+        let action = route.map_or_else(|| "none".into(), |r| format!("{} {}", r.method, r.path));
+        app.audit.refused(AuditEntry {
+            at: self.at,
+            who: NOBODY.to_owned(),
+            key: None,
+            user: None,
+            from: self.from,
+            action,
+            subject: route.map_or("none", |r| r.path).to_owned(),
+            made: None,
+            status: 401,
+            times: 1,
         });
     }
 }
@@ -104,7 +128,7 @@ pub struct AuditQuery {
     limit: Option<u32>,
 }
 
-/// Who did what, oldest first: every request that changes something, and every one that was denied. Announcements, input of commands and their like are left out.
+/// Who did what, oldest first: every request that changes something, and every one that was denied or came without a key that is good. Announcements, input of commands and their like are left out.
 #[utoipa::path(get, path = "/v1/audit", tag = "access", operation_id = "list_audit", params(AuditQuery), responses((status = 200, body = List<AuditView>)))]
 pub async fn list(State(app): Hotbed, Query(q): Query<AuditQuery>) -> ApiResult<Json<List<AuditView>>> {
     let limit = q.limit.unwrap_or(100);

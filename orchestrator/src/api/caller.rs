@@ -138,17 +138,20 @@ pub async fn authenticate(
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.strip_prefix("Bearer "))
         .map(str::trim);
+    let path = path.as_ref().map_or("", MatchedPath::as_str);
+    let found = find(request.method().as_str(), path);
     let caller = match who(&app, shown).await {
         Ok(caller) => caller,
         Err(detail) => {
             if shown.is_some() {
                 app.metrics.token_refused("api");
             }
+            let route = if let Found::Route(route) = found { Some(route) } else { None };
+            Asked::now(&app, &request).unknown(&app, route);
             return unauthorized(&detail);
         }
     };
-    let path = path.as_ref().map_or("", MatchedPath::as_str);
-    let route = match find(request.method().as_str(), path) {
+    let route = match found {
         Found::Route(route) => route,
         Found::OtherMethods => return method_not_allowed(request.method(), request.uri().path()),
         Found::Nowhere => return denied("this route is open to nobody"),

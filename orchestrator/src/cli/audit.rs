@@ -26,6 +26,12 @@ fn moment(text: &str) -> std::result::Result<Timestamp, String> {
     SystemClock.now().checked_sub(ago).map_err(|_| expected())
 }
 
+/// How it ended, and how often where a line stands for several.
+fn outcome(l: &AuditView) -> String {
+    let times = if l.times > 1 { format!(", {} times", l.times) } else { String::new() };
+    format!("{} ({}){times}", l.outcome, l.status)
+}
+
 /// Everything, page by page. With `--json` one object a line, for other programs to keep.
 pub async fn run(ctx: &Ctx, args: &AuditArgs) -> Result<()> {
     let client = ctx.client()?;
@@ -60,7 +66,7 @@ pub async fn run(ctx: &Ctx, args: &AuditArgs) -> Result<()> {
             l.action.clone(),
             l.subject.clone(),
             or_none(&l.made),
-            format!("{} ({})", l.outcome, l.status),
+            outcome(l),
         ]
     })
 }

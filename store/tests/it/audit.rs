@@ -18,6 +18,7 @@ fn entry(n: i64) -> AuditEntry {
         subject: "/v1/sessions".into(),
         made: None,
         status: 201,
+        times: 1,
     }
 }
 

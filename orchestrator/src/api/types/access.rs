@@ -104,7 +104,7 @@ pub struct AuditView {
     /// Its number: they grow with time and are never given twice.
     pub seq: u64,
     pub at: Timestamp,
-    /// The name of the key, `oidc:ISSUER#SUBJECT` of a token, or the client of a page's token.
+    /// The name of the key, `oidc:ISSUER#SUBJECT` of a token, or the client of a page's token; `(nobody)` where no key or token was accepted.
     pub who: String,
     /// Null for the installation's own key, for tokens and for pages.
     pub key: Option<String>,
@@ -122,12 +122,15 @@ pub struct AuditView {
     pub outcome: String,
     /// The HTTP status of the answer.
     pub status: u16,
+    /// How many requests it stands for. The first refusal of a kind is a line of its own; those after it within a minute share one.
+    pub times: u32,
 }
 
 impl AuditView {
     pub fn of(seq: u64, entry: &AuditEntry) -> Self {
         let outcome = entry.outcome().to_owned();
-        let AuditEntry { at, who, key, user, from, action, subject, made, status } = entry.clone();
+        let AuditEntry { at, who, key, user, from, action, subject, made, status, times } =
+            entry.clone();
         Self {
             seq,
             at,
@@ -140,6 +143,7 @@ impl AuditView {
             made,
             outcome,
             status,
+            times,
         }
     }
 }
