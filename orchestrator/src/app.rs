@@ -315,7 +315,7 @@ impl App {
             settings: options.builds,
             cadences: loaded.cadences,
         });
-        let retention = Retention::new(retention::Parts {
+        let parts = retention::Parts {
             fleet: fleet.clone(),
             repos: repos.clone(),
             sessions: sessions.clone(),
@@ -324,9 +324,8 @@ impl App {
             build_logs,
             session_logs: session_logs.clone(),
             clock: clock.clone(),
-            settings: options.retention,
-            absences: loaded.absences,
-        });
+        };
+        let retention = Retention::new(parts, options.retention, loaded.absences);
         let captures = Captures::new(captures::Parts {
             fleet: fleet.clone(),
             repos: repos.clone(),

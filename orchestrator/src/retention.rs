@@ -30,19 +30,10 @@ pub struct Parts {
     pub build_logs: BuildLogs,
     pub session_logs: SessionLogs,
     pub clock: SharedClock,
-    pub settings: config::RetentionSettings,
-    pub absences: Vec<AbsenceRecord>,
 }
 
 pub struct Retention {
-    fleet: Arc<Fleet>,
-    repos: Arc<Repos>,
-    sessions: Arc<Sessions>,
-    mirrors: MirrorSet,
-    store: Store,
-    build_logs: BuildLogs,
-    session_logs: SessionLogs,
-    clock: SharedClock,
+    parts: Parts,
     settings: RwLock<config::RetentionSettings>,
     /// Repos of which something is left and that are not configured, as their rows have it.
     absent: Mutex<BTreeMap<RepoName, AbsenceRecord>>,
@@ -61,32 +52,9 @@ enum OldLog {
 }
 
 impl Retention {
-    pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts {
-            fleet,
-            repos,
-            sessions,
-            mirrors,
-            store,
-            build_logs,
-            session_logs,
-            clock,
-            settings,
-            absences,
-        } = parts;
+    pub fn new(parts: Parts, settings: config::RetentionSettings, absences: Vec<AbsenceRecord>) -> Arc<Self> {
         let absent = absences.into_iter().map(|a| (a.repo.clone(), a)).collect();
-        Arc::new(Self {
-            fleet,
-            repos,
-            sessions,
-            mirrors,
-            store,
-            build_logs,
-            session_logs,
-            clock,
-            settings: RwLock::new(settings),
-            absent: Mutex::new(absent),
-        })
+        Arc::new(Self { parts, settings: RwLock::new(settings), absent: Mutex::new(absent) })
     }
 
     pub fn reconfigure(&self, settings: config::RetentionSettings) {
@@ -103,11 +71,11 @@ impl Retention {
 
     /// Notes which repos are gone from the configuration, and which are back. `with_snapshots` are those that have any.
     pub async fn note_absences(&self, with_snapshots: &HashSet<RepoName>) -> Result<()> {
-        let mut left: BTreeSet<RepoName> = self.mirrors.unconfigured().await?.into_iter().collect();
-        left.extend(self.repos.all_images().into_iter().map(|i| i.repo));
+        let mut left: BTreeSet<RepoName> = self.parts.mirrors.unconfigured().await?.into_iter().collect();
+        left.extend(self.parts.repos.all_images().into_iter().map(|i| i.repo));
         left.extend(with_snapshots.iter().cloned());
-        left.retain(|repo| self.repos.get(repo).is_none());
-        let now = self.clock.now();
+        left.retain(|repo| self.parts.repos.get(repo).is_none());
+        let now = self.parts.clock.now();
         let (gone, over): (Vec<_>, Vec<_>) = {
             let absent = self.absent();
             let gone = left.iter().filter(|repo| !absent.contains_key(*repo));
@@ -119,7 +87,7 @@ impl Retention {
         }
         let tx = gone.iter().fold(Tx::new(), |tx, absence| tx.absence(absence));
         let tx = over.iter().fold(tx, |tx, repo| tx.remove_absence(repo.clone()));
-        self.store.commit(tx).await?;
+        self.parts.store.commit(tx).await?;
         let mut absent = self.absent();
         for absence in gone {
             info!(repo = %absence.repo, "no longer in the configuration: what is left of it goes after a while");
@@ -132,22 +100,23 @@ impl Retention {
     /// Repos that have been out of the configuration for long, and of which nothing lives. What of them is left may go.
     pub fn abandoned(&self) -> BTreeSet<RepoName> {
         let grace = SignedDuration::try_from(self.settings().removed_repos).unwrap_or(SignedDuration::MAX);
-        let now = self.clock.now();
-        let mut living: HashSet<RepoName> = self.sessions.all().iter().map(|s| s.repo.clone()).collect();
-        living.extend(self.fleet.records().iter().map(|r| r.repo.clone()));
+        let now = self.parts.clock.now();
+        let mut living: HashSet<RepoName> =
+            self.parts.sessions.all().iter().map(|s| s.repo.clone()).collect();
+        living.extend(self.parts.fleet.records().iter().map(|r| r.repo.clone()));
         let absent = self.absent();
         let long = absent.values().filter(|a| now.duration_since(a.since) >= grace);
-        let dead = long.filter(|a| self.repos.get(&a.repo).is_none() && !living.contains(&a.repo));
+        let dead = long.filter(|a| self.parts.repos.get(&a.repo).is_none() && !living.contains(&a.repo));
         dead.map(|a| a.repo.clone()).collect()
     }
 
     /// Removes the mirrors of abandoned repos of which nothing else is left.
     pub async fn drop_mirrors(&self, abandoned: &BTreeSet<RepoName>, with_snapshots: &HashSet<RepoName>) {
         for repo in abandoned {
-            if !self.repos.images(repo).is_empty() || with_snapshots.contains(repo) {
+            if !self.parts.repos.images(repo).is_empty() || with_snapshots.contains(repo) {
                 continue;
             }
-            match self.mirrors.forget(repo).await {
+            match self.parts.mirrors.forget(repo).await {
                 Ok(()) => info!(%repo, "removed the mirror of a repo that is no longer configured"),
                 Err(e) => warn!(%repo, error = %e.chain(), "a mirror stays for now"),
             }
@@ -159,8 +128,8 @@ impl Retention {
         let old = self.old_logs().await?;
         for log in &old {
             match log {
-                OldLog::Build(id, ..) => self.build_logs.remove(*id).await?,
-                OldLog::Session(id, ..) => self.session_logs.remove(*id).await?,
+                OldLog::Build(id, ..) => self.parts.build_logs.remove(*id).await?,
+                OldLog::Session(id, ..) => self.parts.session_logs.remove(*id).await?,
             }
         }
         if !old.is_empty() {
@@ -196,14 +165,14 @@ impl Retention {
     async fn old_build_logs(&self) -> Result<Vec<OldLog>> {
         let settings = self.settings();
         let policy = LogPolicy { max_age: settings.build_log_age, most: settings.build_logs as usize };
-        let now = self.clock.now();
-        let kept = self.repos.all_images().into_iter().filter(|i| i.state != ImageState::Removing);
+        let now = self.parts.clock.now();
+        let kept = self.parts.repos.all_images().into_iter().filter(|i| i.state != ImageState::Removing);
         let kept: HashSet<BuildId> = kept.map(|i| i.build).collect();
-        let logs = self.build_logs.list().await?;
+        let logs = self.parts.build_logs.list().await?;
         let mut left = logs.len();
         let mut old = Vec::new();
         for (id, size) in logs.into_iter().take(AT_A_TIME) {
-            let Some(build) = self.store.build(id).await? else { continue };
+            let Some(build) = self.parts.store.build(id).await? else { continue };
             let over = build.ended_at.filter(|_| !kept.contains(&id));
             match policy.verdict(now, left, build.created_at, over) {
                 LogVerdict::Remove => old.push(OldLog::Build(id, size, build.repo)),
@@ -218,12 +187,12 @@ impl Retention {
     async fn old_session_logs(&self) -> Result<Vec<OldLog>> {
         let settings = self.settings();
         let policy = LogPolicy { max_age: settings.session_log_age, most: settings.session_logs as usize };
-        let now = self.clock.now();
-        let logs = self.session_logs.list().await?;
+        let now = self.parts.clock.now();
+        let logs = self.parts.session_logs.list().await?;
         let mut left = logs.len();
         let mut old = Vec::new();
         for (id, size) in logs.into_iter().take(AT_A_TIME) {
-            let Some(session) = self.store.session(id).await? else { continue };
+            let Some(session) = self.parts.store.session(id).await? else { continue };
             match policy.verdict(now, left, session.created_at, session.ended_at) {
                 LogVerdict::Enough => break,
                 // A pull request that is under way has still something to say.
@@ -239,7 +208,7 @@ impl Retention {
 
     async fn has_open_pull_request(&self, session: SessionId) -> Result<bool> {
         let page = Page { after: None, limit: 200 };
-        let all = self.store.pull_requests(None, Some(session), page).await?;
+        let all = self.parts.store.pull_requests(None, Some(session), page).await?;
         let open = |state| matches!(state, PullRequestState::Pending | PullRequestState::Open);
         Ok(all.items.iter().any(|pr| open(pr.state)))
     }

@@ -29,7 +29,7 @@ use store::{SessionLogs, Store, Tx};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, debug, warn};
+use tracing::{Instrument as _, info, warn};
 
 use crate::demand::Demands;
 use crate::fleet::{Fleet, FleetEvent, after};
@@ -43,7 +43,7 @@ use crate::room::Room;
 use crate::traces::{Span, Tracer, kinds};
 use crate::warmups::Warmups;
 
-pub use create::{Created, Start};
+pub use create::Created;
 pub use use_of::{ExecOrder, LINK_WAIT};
 
 /// From acceptance to a bound sandbox; then the launch has failed.
@@ -572,7 +572,8 @@ impl Sessions {
         self.trace_life(&record);
         session.changed.send_modify(|n| *n += 1);
         session.poke.notify_one();
-        debug!(session = %session.id, "session ended");
+        let end = record.end.map_or("", |e| e.as_str());
+        info!(session = %session.id, repo = %record.repo, end, "session ended");
     }
 
     /// The whole of a session, in its trace.

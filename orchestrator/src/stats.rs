@@ -5,28 +5,32 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{PullRequestRecord, PullRequestState, RepoName, SessionId};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use store::{SessionCount, SessionPull};
+use utoipa::ToSchema;
 
-/// What came of the sessions of somebody, or of some repo.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// What came of the sessions of somebody, or of some repo. Each pull request counts once.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = OutcomeView)]
 pub struct Outcome {
     /// Sessions that were started.
     pub sessions: u64,
-    /// Of those, the ones that have a pull request, and a merged one.
+    /// Of those, the ones with a pull request.
     pub with_pull_request: u64,
+    /// Of those, the ones that led to a merged pull request: the first measure of all this.
     pub with_merged: u64,
-    /// Pull requests, each once; how many are open, merged, closed.
     pub pull_requests: u64,
     pub open: u64,
     pub merged: u64,
     pub closed: u64,
-    /// Of those that have ended, the share that somebody had approved.
+    /// Of the pull requests that have ended, the share that somebody had approved.
     pub approval_rate: Option<f64>,
     /// How often the commits of one changed after it was opened, on average.
     pub revisions: Option<f64>,
-    /// Seconds from the beginning of a session to its pull request, and from there to the merge: medians.
-    pub to_pull_request: Option<f64>,
-    pub to_merge: Option<f64>,
+    /// From the beginning of a session to its pull request, the median.
+    pub seconds_to_pull_request: Option<f64>,
+    /// From there to the merge, the median.
+    pub seconds_to_merge: Option<f64>,
 }
 
 /// All of it, by whom and where.
@@ -100,8 +104,12 @@ impl<'a> Tally<'a> {
             closed,
             approval_rate: share(approved as f64, merged + closed),
             revisions: share(f64::from(revisions), all.len() as u64),
-            to_pull_request: median(all.iter().filter_map(|p| between(Some(p.began), opened(&p.record)))),
-            to_merge: median(all.iter().filter_map(|p| between(opened(&p.record), p.record.merged_at))),
+            seconds_to_pull_request: median(
+                all.iter().filter_map(|p| between(Some(p.began), opened(&p.record))),
+            ),
+            seconds_to_merge: median(
+                all.iter().filter_map(|p| between(opened(&p.record), p.record.merged_at)),
+            ),
         }
     }
 }
@@ -193,7 +201,10 @@ mod tests {
         assert_eq!((sessions, with_pull_request, with_merged), (5, 3, 1));
         assert_eq!((pull_requests, merged, closed, open), (3, 1, 1, 1));
         assert_eq!(all.total.approval_rate, Some(0.5));
-        assert_eq!((all.total.to_pull_request, all.total.to_merge), (Some(62.0), Some(1000.0)));
+        assert_eq!(
+            (all.total.seconds_to_pull_request, all.total.seconds_to_merge),
+            (Some(62.0), Some(1000.0))
+        );
         assert_eq!(all.by_user["bob"].approval_rate, None);
         assert_eq!((all.by_user["ada"].with_merged, all.by_user["ada"].revisions), (1, Some(1.0)));
         assert_eq!(all.by_repo["acme/api"], all.total);

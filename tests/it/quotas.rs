@@ -4,7 +4,7 @@ use config::QuotaSettings;
 use orchestrator::sessions::NewSession;
 use serde_json::json;
 
-use crate::world::{Setup, World, ada, spec};
+use crate::world::{Setup, World, ada, id, spec};
 
 fn claim() -> NewSession {
     NewSession {
@@ -101,5 +101,33 @@ fn only_what_lives_holds_a_place() {
         assert!(refused.text().contains("warmups_per_repo"), "{}", refused.text());
         w.send("DELETE", &format!("/v1/warmups/{first}"), &[], b"").await.expect(200);
         w.post("/v1/warmups", &tab(2)).await.expect(202);
+    });
+}
+
+/// A fork that a quota refuses, or that asks for what can't be, leaves no snapshot behind.
+#[test]
+fn a_fork_is_refused_before_anything_is_captured() {
+    World::with(Setup::pool(2), async |w| {
+        let view = w.session().await;
+        w.synced(&view).await;
+        w.app().quotas.set(QuotaSettings { sessions_per_user: Some(1), ..Default::default() });
+        let fork = format!("/v1/sessions/{}/fork", id(&view));
+        let snapshots = async || w.get("/v1/snapshots").await.expect(200).json()["items"].clone();
+        let key = [("idempotency-key", "one"), ("content-type", "application/json")];
+        let refused = w.send("POST", &fork, &key, b"{}").await.expect(503);
+        assert!(refused.text().contains("sessions_per_user"), "{}", refused.text());
+        let wrong = json!({"branch": "main", "user": {"login": "bob"}});
+        let refused = w.post(&fork, &wrong).await.expect(422);
+        assert!(refused.text().contains("the repo's own"), "{}", refused.text());
+        assert_eq!(snapshots().await, json!([]));
+
+        // The same key, when there is room: one fork, from one snapshot, and its place is taken once.
+        w.app().quotas.set(QuotaSettings { sessions_per_user: Some(2), ..Default::default() });
+        let made = w.send("POST", &fork, &key, b"{}").await.expect(201).field("id");
+        assert_eq!(w.send("POST", &fork, &key, b"{}").await.expect(200).field("id"), made);
+        assert_eq!(snapshots().await.as_array().map(Vec::len), Some(1));
+        w.post(&fork, &json!({})).await.expect(503);
+        w.send("DELETE", &format!("/v1/sessions/{made}?wait=true"), &[], b"").await.expect(200);
+        w.post(&fork, &json!({})).await.expect(201);
     });
 }

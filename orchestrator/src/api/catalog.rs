@@ -201,15 +201,7 @@ pub async fn stats(State(app): Hotbed, Query(q): Query<StatsQuery>) -> ApiResult
     let since = app.clock.now().checked_sub(since).unwrap_or(jiff::Timestamp::MIN);
     let (counts, pulls) = (app.store.session_counts(since).await?, app.store.session_pulls(since).await?);
     let of = crate::stats::outcomes(&counts, &pulls);
-    let views = |all: &BTreeMap<String, crate::stats::Outcome>| {
-        all.iter().map(|(name, outcome)| (name.clone(), outcome.into())).collect()
-    };
-    let outcomes = OutcomesView {
-        days,
-        total: (&of.total).into(),
-        by_repo: views(&of.by_repo),
-        by_user: views(&of.by_user),
-    };
+    let outcomes = OutcomesView { days, total: of.total, by_repo: of.by_repo, by_user: of.by_user };
     let by_repo = app.sessions.prompting();
     let people: BTreeSet<_> = by_repo.values().flatten().collect();
     let prompting = PromptingView {

@@ -25,7 +25,7 @@ use super::{ApiResult, Caller, Hotbed, Payload, Replay, Traced, detached, key_of
 use crate::app::App;
 use crate::idempotency::Begin;
 use crate::pulls::PullOrder;
-use crate::sessions::{NewSession, Start};
+use crate::sessions::NewSession;
 use crate::traces::kinds;
 
 fn optional<T: std::str::FromStr>(field: &str, value: Option<&String>) -> Result<Option<T>>
@@ -376,27 +376,21 @@ pub async fn fork(
     let user = if same { None } else { Some(whoever(&app, &caller, body.value.user.as_ref())?) };
     let branch = optional("branch", body.value.branch.as_ref())?;
     let created = detached(async move {
-        // The key is asked before anything is done: a repeated fork takes no second snapshot (F7).
-        let guard = match app.sessions.begin(key).await? {
-            Start::Made(created) => return Ok(*created),
-            Start::New(guard) => guard,
-        };
         let source = session.record();
-        let snapshot = app.sessions.snapshot(&session).await?;
         let new = NewSession {
             repo: source.repo.clone(),
             user: user.unwrap_or_else(|| source.user.clone()),
             base: Some(source.base.clone()),
             branch,
             warmup: None,
-            snapshot: Some(snapshot.id),
+            snapshot: None,
             parent: Some(id),
             timeout: None,
             idle_end: None,
             env: source.env.clone(),
             trace: traced.context(),
         };
-        app.sessions.create_under(new, guard).await
+        app.sessions.fork(&session, new, key).await
     })
     .await?;
     Ok(made(created.replayed, created.record.id.to_string(), SessionView::from(&*created.record)))

@@ -15,6 +15,7 @@ use store::Tx;
 use super::{COLD_QUEUE, LAUNCH_DEADLINE, NewSession, Session, Sessions};
 use crate::fleet::{Order, after};
 use crate::idempotency::{Begin, Guard, Key};
+use crate::quotas::Seat;
 use crate::traces::kinds;
 
 /// What `create` answers.
@@ -27,7 +28,7 @@ pub struct Created {
 
 /// How a keyed request stands before anything is done.
 #[derive(Debug)]
-pub enum Start {
+enum Start {
     /// This was made before under the same key.
     Made(Box<Created>),
     /// Nothing was; the key, if there is one, is held until the session is made.
@@ -50,7 +51,7 @@ impl Sessions {
     }
 
     /// Looks whether something was made under this key before.
-    pub async fn begin(&self, key: Option<Key>) -> Result<Start> {
+    async fn begin(&self, key: Option<Key>) -> Result<Start> {
         let Some(key) = key else { return Ok(Start::New(None)) };
         match self.idempotency.begin(key).await? {
             Begin::New(guard) => Ok(Start::New(Some(guard))),
@@ -61,13 +62,43 @@ impl Sessions {
         }
     }
 
+    /// As [`Sessions::create`], from a snapshot of a live session that is taken for it. What would be refused is refused
+    /// before that: nobody pays for a snapshot that nothing comes of.
+    pub async fn fork(
+        self: &Arc<Self>,
+        of: &Arc<Session>,
+        mut new: NewSession,
+        key: Option<Key>,
+    ) -> Result<Created> {
+        // The key is asked before anything is done: a repeated fork takes no second snapshot (F7).
+        let claim = match self.begin(key).await? {
+            Start::Made(created) => return Ok(*created),
+            Start::New(claim) => claim,
+        };
+        let spec = self.repos.spec(&new.repo)?;
+        let seat = self.quotas.session(&new.user.login, &spec.name)?;
+        self.draw_up(SessionId::new(), &spec, &new).await?;
+        new.snapshot = Some(self.snapshot(of).await?.id);
+        self.create_seated(new, claim, seat).await
+    }
+
     /// As [`Sessions::create`], under a key that is held.
-    pub async fn create_under(self: &Arc<Self>, new: NewSession, claim: Option<Guard>) -> Result<Created> {
+    async fn create_under(self: &Arc<Self>, new: NewSession, claim: Option<Guard>) -> Result<Created> {
+        let spec = self.repos.spec(&new.repo)?;
+        let seat = self.quotas.session(&new.user.login, &spec.name)?;
+        self.create_seated(new, claim, seat).await
+    }
+
+    /// The claim itself. The seat is given back wherever this ends before there is a session.
+    async fn create_seated(
+        self: &Arc<Self>,
+        new: NewSession,
+        claim: Option<Guard>,
+        seat: Seat,
+    ) -> Result<Created> {
         let born = tokio::time::Instant::now();
         let id = SessionId::new();
         let spec = self.repos.spec(&new.repo)?;
-        // Given back wherever this ends before there is a session.
-        let seat = self.quotas.session(&new.user.login, &spec.name)?;
         let mut span = self.tracer.begin(&kinds::CLAIM, new.trace.clone());
         span.set(kinds::SESSION, id.to_string());
         span.set(kinds::REPO, spec.name.to_string());
@@ -106,6 +137,7 @@ impl Sessions {
             self.launch_in_turn(prepared, &record);
         }
         self.metrics.session_started(&record, born.elapsed());
+        tracing::info!(session = %id, repo = %record.repo, launch = launch.as_str(), "session started");
         super::post(
             &self.logs,
             id,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use crate::stats::Outcome as OutcomeView;
+
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Stats {
     pub sessions: u64,
@@ -33,44 +35,4 @@ pub struct OutcomesView {
     pub total: OutcomeView,
     pub by_repo: BTreeMap<String, OutcomeView>,
     pub by_user: BTreeMap<String, OutcomeView>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct OutcomeView {
-    /// Sessions that were started.
-    pub sessions: u64,
-    /// Of those, the ones with a pull request.
-    pub with_pull_request: u64,
-    /// Of those, the ones that led to a merged pull request: the first measure of all this.
-    pub with_merged: u64,
-    pub pull_requests: u64,
-    pub open: u64,
-    pub merged: u64,
-    pub closed: u64,
-    /// Of the pull requests that have ended, the share that somebody had approved.
-    pub approval_rate: Option<f64>,
-    /// How often the commits of one changed after it was opened, on average.
-    pub revisions: Option<f64>,
-    /// From the beginning of a session to its pull request, the median.
-    pub seconds_to_pull_request: Option<f64>,
-    /// From there to the merge, the median.
-    pub seconds_to_merge: Option<f64>,
-}
-
-impl From<&crate::stats::Outcome> for OutcomeView {
-    fn from(o: &crate::stats::Outcome) -> Self {
-        Self {
-            sessions: o.sessions,
-            with_pull_request: o.with_pull_request,
-            with_merged: o.with_merged,
-            pull_requests: o.pull_requests,
-            open: o.open,
-            merged: o.merged,
-            closed: o.closed,
-            approval_rate: o.approval_rate,
-            revisions: o.revisions,
-            seconds_to_pull_request: o.to_pull_request,
-            seconds_to_merge: o.to_merge,
-        }
-    }
 }
