@@ -201,12 +201,12 @@ SESSIONS = Board(
             "Beginning",
             lines("Live sessions, by state", "Waiting ones have no sandbox yet.", "none", ("{{state}}", "hotbed_sessions"), stacked=True),
             lines("Sessions an hour, by launch", "Warm and warm-up are fast; restore and cold wait for the engine.", "none", ("{{launch}}", hourly(STARTS, "launch")), stacked=True),
-            lines("Time to the claim", "From the request to the durable claim.", "s", ("{{launch}} p50", quantile(0.5, "hotbed_session_claim_seconds", "launch") + " >= 0"), ("{{launch}} p99", quantile(0.99, "hotbed_session_claim_seconds", "launch") + " >= 0"), limit=0.005),
-            lines("Time to ready", "From the request to the open write gate.", "s", ("{{launch}} p50", quantile(0.5, "hotbed_session_ready_seconds", "launch") + " >= 0"), ("{{launch}} p95", quantile(0.95, "hotbed_session_ready_seconds", "launch") + " >= 0"), limit=5),
+            lines("Time to the claim", "From the request to the durable claim.", "s", ("{{launch}} p50", quantile(0.5, "hotbed_session_claim_seconds", "launch") + " >= 0"), ("{{launch}} p99", quantile(0.99, "hotbed_session_claim_seconds", "launch") + " >= 0"), limit=0.005, traced=True),
+            lines("Time to ready", "From the request to the open write gate.", "s", ("{{launch}} p50", quantile(0.5, "hotbed_session_ready_seconds", "launch") + " >= 0"), ("{{launch}} p95", quantile(0.95, "hotbed_session_ready_seconds", "launch") + " >= 0"), limit=5, traced=True),
         ),
         row(
             "Sync and gate",
-            lines("Git sync, p95, by result", "Failed ones leave the gate shut until the client decides.", "s", ("{{result}}", quantile(0.95, "hotbed_sync_seconds", "result") + " >= 0")),
+            lines("Git sync, p95, by result", "Failed ones leave the gate shut until the client decides.", "s", ("{{result}}", quantile(0.95, "hotbed_sync_seconds", "result") + " >= 0"), traced=True),
             lines("Syncs an hour, by result", "A failed one means a user who can read and not write.", "none", ("{{result}}", hourly("hotbed_sync_seconds_count", "result")), stacked=True),
             lines("Commits behind when sync began", "0 when members are kept at the tip.", "none", ("p50", quantile(0.5, "hotbed_sync_lag_commits") + " >= 0"), ("p95", quantile(0.95, "hotbed_sync_lag_commits") + " >= 0")),
             lines("API writes that waited at the gate, p95", "Processes that wait in the kernel are not in it.", "s", ("wait", quantile(0.95, "hotbed_gate_wait_seconds") + " >= 0")),
@@ -214,7 +214,7 @@ SESSIONS = Board(
         row(
             "Work",
             lines("Commands an hour", "Those that were waited for.", "none", ("commands", hourly("hotbed_exec_seconds_count"))),
-            lines("Time of commands", "The users' own programs.", "s", ("p50", quantile(0.5, "hotbed_exec_seconds") + " >= 0"), ("p95", quantile(0.95, "hotbed_exec_seconds") + " >= 0")),
+            lines("Time of commands", "The users' own programs.", "s", ("p50", quantile(0.5, "hotbed_exec_seconds") + " >= 0"), ("p95", quantile(0.95, "hotbed_exec_seconds") + " >= 0"), traced=True),
             lines("Outbox", "What waits to be told to the outside.", "none", ("{{kind}}", "hotbed_outbox_pending")),
         ),
         row(
@@ -255,6 +255,7 @@ ENGINE = Board(
         row(
             "Errors",
             lines("Requests a second, by status", "All routes.", "none", ("{{status}}", rate("hotbed_api_requests_total", "status")), stacked=True),
+            lines("Time to answer, p99, by what was asked", "Until the head of the answer; waiting for a command is in it, and `pull_request` holds the forge's own time.", "s", ("{{group}}", quantile(0.99, "hotbed_api_request_seconds", "group") + " >= 0")),
             bars("5xx of the last hour, by route", "503 has a Retry-After: a limit or something that is away.", "none", ("{{route}} {{status}}", 'topk(10, sum by (route, status) (increase(hotbed_api_requests_total{status=~"5.."}[1h])))'), limit=1),
             lines("Refused by a quota, an hour", "A user or a repo had its share (`quotas`).", "none", ("{{quota}}", hourly("hotbed_quota_refusals_total", "quota"))),
             stat("Lines of the audit log that were lost", "The store took none for so long that there was no room for more. 0 is right.", "none", "sum(hotbed_audit_lost_total)", width=6),

@@ -32,6 +32,8 @@ class Panel:
     limit: float | None = None
     below: bool = False
     stacked: bool = False
+    # Points on the lines lead to the traces of single observations.
+    traced: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def _target(panel, index, query):
     target = {"refId": chr(ord("A") + index), "datasource": SOURCE, "expr": query.expr, "legendFormat": query.legend}
     # A number is that of now; Grafana need not ask for the whole range.
     target |= {"range": True} if panel.kind == "lines" else {"instant": True, "range": False}
+    if panel.traced:
+        target["exemplar"] = True
     return target
 
 

@@ -259,7 +259,7 @@ class Prometheus:
         self.log = open(dir / "prometheus.log", "w")
         self.child = subprocess.Popen(
             [
-                "prometheus", f"--config.file={dir / 'prometheus.yml'}", f"--storage.tsdb.path={dir / 'data'}",
+                "prometheus", "--enable-feature=exemplar-storage", f"--config.file={dir / 'prometheus.yml'}", f"--storage.tsdb.path={dir / 'data'}",
                 f"--web.listen-address={self.address}", "--storage.tsdb.retention.time=7d", "--log.level=warn",
             ],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,

@@ -34,6 +34,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use domain::{Error, Result};
+use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
 use utoipa::OpenApi;
@@ -190,11 +191,12 @@ fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Counts what was answered, by route and status.
+/// Counts what was answered, by route and status, and how long that took.
 async fn counted(State(app): Hotbed, route: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let (method, begun) = (request.method().clone(), Instant::now());
     let response = next.run(request).await;
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    app.metrics.api_answered(route, response.status().as_u16());
+    app.metrics.api_answered(&method, route, response.status().as_u16(), begun.elapsed());
     response
 }
 

@@ -328,7 +328,7 @@ async fn serve(ctx: &Ctx) -> Result<()> {
     crate::logging::to_stderr("info");
     let config = load(&ctx.config)?;
     for warning in config.warnings() {
-        tracing::warn!("{warning}");
+        tracing::warn!(%warning, "the configuration is taken, but look at this");
     }
     let settings = config.settings();
     let address = &settings.listen;
@@ -410,10 +410,7 @@ async fn reload(
         let new = match load(&path) {
             Ok(new) => new,
             Err(e) => {
-                tracing::error!(
-                    "the new configuration is refused, the old one stays in force:\n{}",
-                    e.chain()
-                );
+                tracing::error!(error = %e.chain(), "the new configuration is refused, the old one stays in force");
                 continue;
             }
         };
@@ -421,7 +418,9 @@ async fn reload(
         if diff.is_empty() {
             continue;
         }
-        tracing::info!("the configuration changed:\n{diff}");
+        for change in diff.to_string().lines() {
+            tracing::info!(change, "the configuration changed");
+        }
         if diff.needs_restart() {
             tracing::warn!("some of it needs a restart to take effect");
         }

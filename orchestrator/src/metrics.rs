@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use by_repo::{ByRepo, Tally};
-use catalogue::{Book, Described, Histograms, Section, Values, labels};
+use catalogue::{Book, Described, Histograms, Section, Traced, TracedHistograms, Values, labels};
 use domain::ports::CaptureKind;
 use domain::{
     BuildState, EndReason, ErrorKind, Launch, Phase, RepoName, SandboxState, SessionState, SnapshotKind,
@@ -62,6 +62,9 @@ const PULL_ENDS: [&str; 2] = ["merged", "closed"];
 const WEBHOOK_RESULTS: [&str; 5] = ["taken", "repeated", "forged", "refused", "failed"];
 pub const OUTBOX_KINDS: [&str; 1] = ["pull_request"];
 pub const QUEUES: [&str; 3] = ["cold_start", "build", "webhook"];
+/// What a request asks for, where a promise is about it; else whether it reads or changes something.
+pub const API_GROUPS: [&str; 8] =
+    ["warmup", "session", "exec", "file", "pull_request", "webhook", "read", "change"];
 /// What becomes of a span.
 const SPAN_RESULTS: [&str; 3] = ["exported", "failed", "dropped"];
 const ORPHAN_KINDS: [&str; 2] = ["sandbox", "capture"];
@@ -128,6 +131,7 @@ labels! {
     BackendCall { backend: &'static str, call: &'static str }
     BackendKind { backend: &'static str, kind: &'static str }
     RouteStatus { route: String, status: u16 }
+    OfGroup { group: &'static str }
     OfVersion { version: &'static str }
 }
 
@@ -174,14 +178,14 @@ pub struct Metrics {
     warmup_saved_seconds: ByRepo<OfRepo, FloatCounter>,
     warmup_wasted_seconds: ByRepo<OfRepo, FloatCounter>,
     session_starts: ByRepo<RepoLaunch, Counter>,
-    session_claim: Histograms<OfLaunch>,
-    session_ready: Histograms<OfLaunch>,
+    session_claim: TracedHistograms<OfLaunch>,
+    session_ready: TracedHistograms<OfLaunch>,
     session_ends: Family<OfEnd, Counter>,
     pub sessions: Family<OfState, Gauge>,
-    sync_seconds: Histograms<OfResult>,
+    sync_seconds: TracedHistograms<OfResult>,
     sync_lag: Histogram,
     gate_wait: Histogram,
-    exec: Histogram,
+    exec: Traced,
     snapshot_seconds: Histograms<OfKind>,
     snapshot_bytes: Histograms<OfKind>,
     pull_requests: Family<OfResult, Counter>,
@@ -215,6 +219,7 @@ pub struct Metrics {
     pub disk_free_bytes: Family<OfDisk, Gauge>,
     pub disk_free_ratio: Family<DiskOf, FloatGauge>,
     api_requests: Family<RouteStatus, Counter>,
+    api_seconds: Histograms<OfGroup>,
     task_success: Family<OfTask, FloatGauge>,
     task_interval: Family<OfTask, FloatGauge>,
     task_failures: Family<OfTask, Counter>,
@@ -341,13 +346,13 @@ impl Metrics {
                 [],
             ),
             session_starts: b.by_repo("session_starts", "Sessions started, by launch", [launches()]),
-            session_claim: b.histograms(
+            session_claim: b.traced_histograms(
                 "session_claim_seconds",
                 "From the request to the durable claim",
                 &FINE,
                 [launches()],
             ),
-            session_ready: b.histograms(
+            session_ready: b.traced_histograms(
                 "session_ready_seconds",
                 "From the request to the open write gate",
                 &FINE,
@@ -366,7 +371,7 @@ impl Metrics {
                     SessionState::as_str,
                 )],
             ),
-            sync_seconds: b.histograms(
+            sync_seconds: b.traced_histograms(
                 "sync_seconds",
                 "Duration of git sync, by result",
                 &FINE,
@@ -378,7 +383,7 @@ impl Metrics {
                 &COMMITS,
             ),
             gate_wait: b.histogram("gate_wait_seconds", "Time that API writes waited at the gate", &FINE),
-            exec: b.histogram("exec_seconds", "Duration of commands that were waited for", &FINE),
+            exec: b.traced_histogram("exec_seconds", "Duration of commands that were waited for", &FINE),
             snapshot_seconds: b.histograms(
                 "snapshot_seconds",
                 "Duration of captures, by kind",
@@ -525,6 +530,12 @@ impl Metrics {
                 "Requests of the API that were answered",
                 [Values::Others("a path of the API, or `none`"), Values::Others("an HTTP status")],
             ),
+            api_seconds: b.histograms(
+                "api_request_seconds",
+                "How long requests of the API took until the head of their answer, by what was asked",
+                &FINE,
+                [Values::Words(API_GROUPS.to_vec())],
+            ),
             task_success: b.family(
                 "task_last_success_timestamp_seconds",
                 "When a background task last ended well",
@@ -557,6 +568,9 @@ impl Metrics {
         for launch in Launch::ALL {
             let _ = self.session_claim.get_or_create(&OfLaunch { launch: launch.as_str() });
             let _ = self.session_ready.get_or_create(&OfLaunch { launch: launch.as_str() });
+        }
+        for group in API_GROUPS {
+            let _ = self.api_seconds.get_or_create(&OfGroup { group });
         }
         for kind in ErrorKind::ALL {
             let of = BackendKind { backend: self.backend, kind: kind.as_str() };

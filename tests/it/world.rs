@@ -773,7 +773,8 @@ impl World {
         self.app().measure();
         let text = self.app().metrics.encode();
         let series = |line: &str| {
-            let rest = line.strip_prefix(name)?;
+            // Behind a value may stand the trace of an example.
+            let rest = line.split(" # ").next()?.strip_prefix(name)?;
             let (labels, value) = rest.rsplit_once(' ')?;
             (labels.is_empty() || labels.starts_with('{')).then(|| (labels.to_owned(), value.parse().ok()))
         };

@@ -21,6 +21,8 @@ use tokio::net::TcpListener;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manners {
     Takes,
+    /// Takes everything and keeps nothing.
+    Forgets,
     /// Answers 503.
     Refuses,
     /// Takes a request and never answers.
@@ -151,6 +153,10 @@ async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> Response<Fu
     match manners {
         Manners::Hangs => std::future::pending().await,
         Manners::Refuses => return says(StatusCode::SERVICE_UNAVAILABLE),
+        Manners::Forgets => {
+            let _ = request.into_body().collect().await;
+            return says(StatusCode::OK);
+        }
         Manners::Takes => {}
     }
     let (head, body) = request.into_parts();

@@ -11,7 +11,7 @@ use axum::{Extension, Json};
 use domain::ports::{AgentLink, FrameStream};
 use domain::redact::in_use;
 use domain::wire::{ExecExit, Frame, StreamName, TermSize};
-use domain::{Error, ErrorKind, ExecId, Result};
+use domain::{Error, ErrorKind, ExecId, Result, TraceContext};
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
@@ -122,7 +122,7 @@ pub async fn start(
                 if let Some(signal) = exit.signal {
                     span.set(kinds::SIGNAL, i64::from(signal));
                 }
-                ended(&app, &session, &view);
+                ended(&app, &session, &view, here.as_ref());
                 view
             }
             (true, _) => {
@@ -148,10 +148,10 @@ fn command_line(cmd: &Command) -> String {
     line.chars().take(500).collect()
 }
 
-fn ended(app: &App, session: &Session, view: &ExecView) {
+fn ended(app: &App, session: &Session, view: &ExecView, trace: Option<&TraceContext>) {
     app.sessions.touch(session);
     if let Some(exit) = &view.exit {
-        app.metrics.exec_ended(exit.duration_ms / 1000.0);
+        app.metrics.exec_ended(exit.duration_ms / 1000.0, trace);
         app.logs(
             session,
             "exec_ended",

@@ -159,7 +159,7 @@ impl Github {
         };
         if let Some(old) = old.parse().ok().and_then(|old| named(reach, &old)) {
             self.app.forget(&old);
-            warn!(repo = %old, "this repository {remedy}");
+            warn!(repo = %old, remedy, "a repository of the configuration is not what it was");
         }
     }
 }

@@ -4,8 +4,10 @@
 use std::fmt::Write as _;
 use std::hash::Hash;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use domain::TraceContext;
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder, text};
 use prometheus_client::metrics::TypedMetric;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
@@ -207,6 +209,23 @@ impl Book {
         family
     }
 
+    /// A histogram without labels whose observations may name their trace.
+    pub fn traced_histogram(&mut self, name: &str, help: &'static str, buckets: &'static [f64]) -> Traced {
+        self.keep(name, help, Vec::new(), Buckets(buckets).new_metric())
+    }
+
+    /// Histograms with labels whose observations may name their trace.
+    pub fn traced_histograms<L: Labels>(
+        &mut self,
+        name: &str,
+        help: &'static str,
+        buckets: &'static [f64],
+        values: impl IntoIterator<Item = Values>,
+    ) -> TracedHistograms<L> {
+        let family = Family::new_with_constructor(Buckets(buckets));
+        self.keep(name, help, labelled::<L>(values), family)
+    }
+
     fn keep<M>(&mut self, name: &str, help: &'static str, labels: Vec<(&'static str, Values)>, metric: M) -> M
     where
         M: Metric + TypedMetric + Clone,
@@ -249,7 +268,33 @@ impl MetricConstructor<Histogram> for Buckets {
     }
 }
 
+impl MetricConstructor<Traced> for Buckets {
+    fn new_metric(&self) -> Traced {
+        HistogramWithExemplars::new(self.0.iter().copied())
+    }
+}
+
 pub type Histograms<L> = Family<L, Histogram, Buckets>;
+/// Keeps for each bucket the trace of the last observation that had one.
+pub type Traced = HistogramWithExemplars<Example>;
+pub type TracedHistograms<L> = Family<L, Traced, Buckets>;
+
+/// The trace that an observation is an example of: what a panel of a dashboard leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example(u128);
+
+impl Example {
+    /// `None` where the trace is not kept: nobody could look at it.
+    pub fn of(trace: Option<&TraceContext>) -> Option<Self> {
+        trace.filter(|t| t.is_sampled()).map(|t| Self(t.trace_id()))
+    }
+}
+
+impl EncodeLabelSet for Example {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> std::fmt::Result {
+        ("trace_id", format!("{:032x}", self.0)).encode(encoder.encode_label())
+    }
+}
 
 /// `docs/metrics.md`.
 pub fn reference(all: &[Described]) -> String {

@@ -5,28 +5,35 @@ use std::time::Duration;
 
 use domain::{
     BuildState, ErrorKind, Phase, PullRequestRecord, PullRequestState, RepoName, SandboxRecord,
-    SessionRecord, SnapshotKind, SyncPhase, WarmupRecord, WarmupState,
+    SessionRecord, SnapshotKind, SyncPhase, TraceContext, WarmupRecord, WarmupState,
 };
+use http::Method;
 use jiff::Timestamp;
 use pool::MissReason;
 
+use super::catalogue::Example;
 use super::{
-    BackendCall, BackendKind, Metrics, OfBackend, OfEnd, OfKind, OfLaunch, OfRepo, OfResult, OfTask, RepoEnd,
-    RepoLaunch, RepoOutcome, RepoPhase, RepoQuota, RepoReason, RepoResult, RepoVerdict, RouteStatus, seconds,
+    BackendCall, BackendKind, Metrics, OfBackend, OfEnd, OfGroup, OfKind, OfLaunch, OfRepo, OfResult, OfTask,
+    RepoEnd, RepoLaunch, RepoOutcome, RepoPhase, RepoQuota, RepoReason, RepoResult, RepoVerdict, RouteStatus,
+    seconds,
 };
 
 impl Metrics {
     pub fn session_started(&self, record: &SessionRecord, took: Duration) {
         let launch = record.launch.as_str();
         self.session_starts.get_or_create(&RepoLaunch { repo: record.repo.to_string(), launch }).inc();
-        self.session_claim.get_or_create(&OfLaunch { launch }).observe(took.as_secs_f64());
+        let trace = Example::of(record.trace.as_ref());
+        self.session_claim.get_or_create(&OfLaunch { launch }).observe(took.as_secs_f64(), trace, None);
         self.tell_started(record);
     }
 
     pub fn session_ready(&self, record: &SessionRecord, took: Duration) {
-        self.session_ready
-            .get_or_create(&OfLaunch { launch: record.launch.as_str() })
-            .observe(took.as_secs_f64());
+        let trace = Example::of(record.trace.as_ref());
+        self.session_ready.get_or_create(&OfLaunch { launch: record.launch.as_str() }).observe(
+            took.as_secs_f64(),
+            trace,
+            None,
+        );
         self.tell_ready(record, took.as_secs_f64());
     }
 
@@ -39,7 +46,8 @@ impl Metrics {
 
     pub fn synced(&self, record: &SessionRecord, took: Duration) {
         let result = if record.sync.phase == SyncPhase::Synced { "synced" } else { "failed" };
-        self.sync_seconds.get_or_create(&OfResult { result }).observe(took.as_secs_f64());
+        let trace = Example::of(record.trace.as_ref());
+        self.sync_seconds.get_or_create(&OfResult { result }).observe(took.as_secs_f64(), trace, None);
         if let Some(lag) = record.sync.lag_commits {
             self.sync_lag.observe(f64::from(lag));
         }
@@ -50,8 +58,8 @@ impl Metrics {
         self.gate_wait.observe(took.as_secs_f64());
     }
 
-    pub fn exec_ended(&self, seconds: f64) {
-        self.exec.observe(seconds);
+    pub fn exec_ended(&self, seconds: f64, trace: Option<&TraceContext>) {
+        self.exec.observe(seconds, Example::of(trace), None);
     }
 
     pub fn pool_miss(&self, repo: &RepoName, reason: MissReason) {
@@ -226,7 +234,8 @@ impl Metrics {
     }
 
     /// `route` is a path of the API as it is written down, with its placeholders.
-    pub fn api_answered(&self, route: &str, status: u16) {
+    pub fn api_answered(&self, method: &Method, route: &str, status: u16, took: Duration) {
+        self.api_seconds.get_or_create(&OfGroup { group: group(method, route) }).observe(took.as_secs_f64());
         self.api_requests.get_or_create(&RouteStatus { route: route.to_owned(), status }).inc();
     }
 
@@ -243,5 +252,60 @@ impl Metrics {
     pub fn task_failed(&self, task: &'static str) {
         self.task_failures.get_or_create(&OfTask { task }).inc();
         self.tell_task(task, true);
+    }
+}
+
+/// One of [`super::API_GROUPS`].
+fn group(method: &Method, route: &str) -> &'static str {
+    match (method, route) {
+        (&Method::POST, "/v1/warmups") => "warmup",
+        (&Method::POST, "/v1/sessions") => "session",
+        (&Method::POST, "/v1/webhooks/github") => "webhook",
+        (&Method::POST, route) if route.ends_with("/exec") => "exec",
+        (&Method::POST, route) if route.ends_with("/pull-requests") => "pull_request",
+        (_, route) if route.contains("/files") => "file",
+        (method, _) if method.is_safe() => "read",
+        _ => "change",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::API_GROUPS;
+
+    #[test]
+    fn requests_are_told_apart_by_what_is_promised_of_them() {
+        let of = |method: &str, route| group(&Method::from_bytes(method.as_bytes()).unwrap(), route);
+        let seen = [
+            of("POST", "/v1/warmups"),
+            of("POST", "/v1/sessions"),
+            of("POST", "/v1/sessions/{id}/exec"),
+            of("PUT", "/v1/sessions/{id}/files/{*path}"),
+            of("POST", "/v1/sessions/{id}/pull-requests"),
+            of("POST", "/v1/webhooks/github"),
+            of("GET", "/v1/sessions/{id}/exec/{exe}"),
+            of("DELETE", "/v1/warmups/{id}"),
+        ];
+        assert_eq!(seen, API_GROUPS);
+        assert_eq!(of("BREW", "none"), "change");
+    }
+
+    #[test]
+    fn an_observation_names_the_trace_that_is_kept() {
+        let metrics = Metrics::new("given", Timestamp::UNIX_EPOCH);
+        let kept: TraceContext = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+        metrics.exec_ended(0.3, Some(&kept.clone().unsampled()));
+        metrics.exec_ended(0.3, None);
+        assert!(!metrics.encode().contains("trace_id"));
+        metrics.exec_ended(0.3, Some(&kept));
+        let text = metrics.encode();
+        let named: Vec<_> = text.lines().filter(|l| l.contains("trace_id")).collect();
+        assert_eq!(
+            named,
+            [
+                r##"hotbed_exec_seconds_bucket{le="0.5"} 3 # {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 0.3"##
+            ]
+        );
     }
 }

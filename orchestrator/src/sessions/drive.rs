@@ -257,6 +257,8 @@ impl Sessions {
                     && let Some(born) = session.born
                 {
                     self.metrics.session_ready(&record, born.elapsed());
+                    let seconds = born.elapsed().as_secs_f64();
+                    info!(session = %record.id, repo = %record.repo, seconds, "session ready");
                     let trace = record.trace.as_ref();
                     let mut gate = self.tracer.past(&kinds::GATE, trace, record.created_at, self.clock.now());
                     gate.set(kinds::SESSION, record.id.to_string());

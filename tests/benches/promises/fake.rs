@@ -71,12 +71,18 @@ pub struct Stock {
     pub create_ms: u64,
     /// How many may be starting at once, once the pools are full.
     pub starting: u32,
+    /// The collector that gets its traces, as a configuration has it that says no more.
+    #[serde(default)]
+    pub tracing: Option<String>,
+    /// Whether it looks at upstreams and builds.
+    #[serde(default)]
+    pub schedules: bool,
 }
 
 impl Stock {
     /// One repo, an engine that starts at once, the refill as it comes.
     pub fn of(repo: &str, members: u32) -> Self {
-        Self { repos: vec![repo.into()], members, create_ms: 0, starting: 4 }
+        Self { repos: vec![repo.into()], members, create_ms: 0, starting: 4, tracing: None, schedules: false }
     }
 }
 
@@ -91,6 +97,9 @@ pub fn run_child(child: Child) -> ExitCode {
             match child.part.as_str() {
                 "serve" => serve(&child.dir, &child.stock).await,
                 "scrape" => super::scrape::serve(&child.dir, &child.stock).await,
+                "up" => super::idle::up(&child.dir).await,
+                "still" => super::idle::stand(&child.dir, &child.stock).await,
+                "count" => super::telemetry::count(&child.dir, &child.stock).await,
                 "claim" => super::rates::claim_in_process(&child.dir, &child.stock).await,
                 _ => hold(&child.dir, &child.stock).await,
             }
@@ -187,7 +196,8 @@ pub async fn start(dir: &Path, stock: &Stock) -> Result<Arc<App>> {
     let specs = specs.into_iter().map(|(s, _)| s).collect();
     let mut options = Options::new(state, specs, Engine::Given(backend.clone()));
     options.agent = Some(b"none".to_vec());
-    options.schedules = false;
+    options.schedules = stock.schedules;
+    options.tracing = stock.tracing.clone().map(super::telemetry::exported_to);
     let app = App::start(options).await?;
     app.pools.set_starting_limit(FILLING);
     {
@@ -286,6 +296,10 @@ impl Server {
         let line =
             line.ok_or_else(|| Error::permanent("the server of the bench ended before it said anything"))?;
         serde_json::from_str(&line).map_err(|e| Error::permanent("understand the server").caused_by(e))
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// `kill -9`.

@@ -6,6 +6,7 @@
 mod fake;
 mod forge;
 mod gateway;
+mod idle;
 mod images;
 mod rates;
 mod real;
@@ -13,6 +14,7 @@ mod report;
 mod scrape;
 mod sizing;
 mod stage;
+mod telemetry;
 mod wire;
 
 use std::process::ExitCode;
@@ -22,16 +24,19 @@ use domain::{Error, Result};
 use report::{Report, Target, note};
 
 /// Sections in the order in which they run; each is a group of figures that share their set-up.
-const SECTIONS: [(&str, &[&str]); 21] = [
+const SECTIONS: [(&str, &[&str]); 24] = [
     ("http", &["claim_http_1", "claim_http_16", "fdatasync"]),
     ("poisson", &["poisson_45"]),
     ("storm", &["burst_300"]),
     ("typing", &["warmup_http"]),
     ("rate", &["claims_per_s", "claims_per_s_http"]),
+    ("telemetry", &["telemetry_cost"]),
     ("tick", &["tick_10000_idle", "rss_10000_idle"]),
     ("plan", &["plan_1000_repos"]),
     ("sizing", &["idle_hours_ratio_best_fixed"]),
     ("scrape", &["scrape_1000_repos"]),
+    ("start", &["start_1000_repos"]),
+    ("idle", &["idle_cpu", "idle_rss"]),
     ("looks", &["tick_unchanged"]),
     ("webhooks", &["webhooks_per_s", "webhook_answer"]),
     ("pulls", &["pr_own_time"]),
@@ -88,10 +93,13 @@ async fn run(filters: &[String], quick: bool) -> Result<()> {
             "storm" => rates::burst(&mut report).await,
             "typing" => rates::typing(&mut report).await,
             "rate" => rates::sustained(&mut report).await,
+            "telemetry" => telemetry::cost(&mut report).await,
             "tick" => fake::tick(&mut report).await,
             "plan" => sizing::plan_1000_repos(&mut report),
             "sizing" => sizing::idle_hours_ratio(&mut report),
             "scrape" => scrape::scrape(&mut report).await,
+            "start" => idle::starts(&mut report).await,
+            "idle" => idle::still(&mut report).await,
             "looks" => images::tick_unchanged(&mut report).await,
             "webhooks" => forge::webhooks(&mut report).await,
             "pulls" => forge::pull_requests(&mut report).await,

@@ -39,15 +39,15 @@ const RATE_CLIENTS: usize = 32;
 const RATE_MEMBERS: u32 = 60_000;
 
 /// A child that serves, and how to reach it.
-struct Site {
+pub struct Site {
     _server: Server,
     _dir: tempfile::TempDir,
-    address: String,
-    key: String,
+    pub address: String,
+    pub key: String,
 }
 
 impl Site {
-    fn start(stock: &Stock) -> Result<Self> {
+    pub fn start(stock: &Stock) -> Result<Self> {
         let dir = stage::scratch()?;
         let mut server = Server::start("serve", dir.path(), stock)?;
         let said = tokio::task::block_in_place(|| server.hear())?;
@@ -56,7 +56,7 @@ impl Site {
     }
 
     /// Connections that stand and have been used.
-    async fn wires(&self, n: usize) -> Result<Vec<Wire>> {
+    pub async fn wires(&self, n: usize) -> Result<Vec<Wire>> {
         let mut wires = Vec::new();
         for _ in 0..n {
             let mut wire = Wire::connect(&self.address, &self.key).await?;
@@ -149,15 +149,19 @@ impl Dice {
     }
 }
 
-fn order(repo: &str) -> Bytes {
+pub fn order(repo: &str) -> Bytes {
     stage::order(repo).to_string().into()
 }
 
 /// 45 claims a second by chance for a minute, on four pools whose members take 300 ms to start.
 pub async fn poisson(report: &mut Report) -> Result<()> {
     let repos: Vec<_> = (0..POISSON_POOLS).map(|i| format!("bench/pool-{i}")).collect();
-    let stock =
-        Stock { repos: repos.clone(), members: POISSON_MEMBERS, create_ms: 300, starting: POISSON_STARTING };
+    let stock = Stock {
+        repos: repos.clone(),
+        create_ms: 300,
+        starting: POISSON_STARTING,
+        ..Stock::of("", POISSON_MEMBERS)
+    };
     let site = Site::start(&stock)?;
     let mut dice = Dice(45);
     let due = dice.poisson(POISSON_RATE, POISSON_SECONDS);
@@ -287,11 +291,10 @@ async fn per_second(counted: &AtomicUsize) -> Vec<f64> {
     rates
 }
 
-/// The child's side: claims through the library.
-pub async fn claim_in_process(dir: &Path, stock: &Stock) -> Result<()> {
-    let app = start(dir, stock).await?;
-    let repo = stock.repos[0].parse().map_err(|e| Error::permanent("name a repo").caused_by(e))?;
-    let new = NewSession {
+/// A session as the library is asked for it.
+pub fn new_session(repo: &str) -> Result<NewSession> {
+    let repo = repo.parse().map_err(|e| Error::permanent("name a repo").caused_by(e))?;
+    Ok(NewSession {
         repo,
         user: Identity { login: "ada".into(), name: "Ada".into(), email: "ada@example.invalid".into() },
         base: None,
@@ -303,7 +306,13 @@ pub async fn claim_in_process(dir: &Path, stock: &Stock) -> Result<()> {
         idle_end: None,
         env: Default::default(),
         trace: None,
-    };
+    })
+}
+
+/// The child's side: claims through the library.
+pub async fn claim_in_process(dir: &Path, stock: &Stock) -> Result<()> {
+    let app = start(dir, stock).await?;
+    let new = new_session(&stock.repos[0])?;
     let counted = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for _ in 0..RATE_CLIENTS {

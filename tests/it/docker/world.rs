@@ -337,10 +337,16 @@ impl World {
 
     /// Starts the server and waits until it answers.
     pub async fn start_server(&self) {
+        self.start_server_with(&[]).await;
+    }
+
+    /// The same, with more in its environment.
+    pub async fn start_server_with(&self, env: &[(&str, &str)]) {
         let log = OpenOptions::new().create(true).append(true).open(self.log_file()).expect("open the log");
         let child = self
             .hotbed(&["serve"])
             .env("HOTBED_LOG", "info,hotbed=debug,orchestrator=debug,docker=debug,git=info")
+            .envs(env.iter().copied())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -396,6 +402,12 @@ impl World {
     pub fn upstream(&self, repo: &str) -> BareRepo {
         let upstream = &self.upstreams[repo];
         upstream.host.repo(&upstream.repo)
+    }
+
+    /// Where git finds it, over HTTP.
+    pub fn url(&self, repo: &str) -> String {
+        let upstream = &self.upstreams[repo];
+        upstream.host.url(&upstream.repo)
     }
 
     pub fn faults(&self, repo: &str) -> &Faults {

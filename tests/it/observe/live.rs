@@ -39,6 +39,8 @@ async fn samples(w: &World) -> Vec<(String, String, f64)> {
     text.lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())
         .map(|line| {
+            // Behind a value may stand the trace of an example.
+            let line = line.split(" # ").next().expect("a sample");
             let (series, value) = line.rsplit_once(' ').expect("a value");
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
             (name.to_owned(), labels.trim_end_matches('}').to_owned(), value.parse().expect("a number"))
@@ -87,6 +89,17 @@ fn every_metric_moves_and_every_panel_has_data() {
             .collect();
         assert!(still.is_empty(), "the load did not move {still:?}");
         said_as_described(&described, &samples);
+
+        // A panel leads from a slow claim to its trace, and the collector has it.
+        for metric in ["hotbed_session_claim_seconds", "hotbed_session_ready_seconds", "hotbed_exec_seconds"] {
+            let examples = prometheus.examples(&format!("{metric}_bucket")).await;
+            assert!(!examples.is_empty(), "{metric} has no example");
+            w.wait_for("their traces are kept", || {
+                let kept: BTreeSet<_> = collector.seen().into_iter().map(|s| s.trace).collect();
+                examples.iter().all(|trace| kept.contains(trace))
+            })
+            .await;
+        }
 
         let mut empty = Vec::new();
         for Asked { place, query } in panel_queries() {

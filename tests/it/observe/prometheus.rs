@@ -86,7 +86,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={port}"))
-            .arg("--log.level=warn")
+            .args(["--log.level=warn", "--enable-feature=exemplar-storage"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(dir.path().join("log")).expect("log"))
@@ -125,6 +125,14 @@ impl Prometheus {
             }
             _ => vec![(Value::Null, number(&data["result"]))],
         }
+    }
+
+    /// The traces that are named by examples of a metric.
+    pub async fn examples(&self, query: &str) -> Vec<String> {
+        let data = self.get(&format!("/api/v1/query_exemplars?query={}", escaped(query))).await;
+        let series = data.as_array().into_iter().flatten();
+        let examples = series.flat_map(|s| s["exemplars"].as_array().into_iter().flatten());
+        examples.map(|e| e["labels"]["trace_id"].as_str().expect("a trace").to_owned()).collect()
     }
 
     pub async fn rules(&self) -> Vec<Rule> {
