@@ -1,6 +1,6 @@
 //! Start, list, pause, resume, events, stop; and who is believed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, NetworkCreateRequest};
@@ -288,6 +288,53 @@ async fn the_own_network_is_no_default_bridge() {
     world.backend.stop(third.id).await.unwrap();
     world.raw.remove_network(&ids[0]).await.unwrap();
     world.backend.start(&third).await.unwrap();
+    world.end().await;
+}
+
+/// F49: what a member has in the network goes with it, however it goes, so that whoever gets its address next is not cut
+/// off by what was meant for another. No port of it is published, so no rule of the engine's is about one member alone.
+#[tokio::test]
+async fn f49_network_rules_go_with_their_member() {
+    let world = World::new().await;
+    let base = world.base().await;
+    let mut wanted = Vec::new();
+    for _ in 0..3 {
+        let mut one = world.wanted(&base);
+        one.network = Network::Bridge;
+        world.backend.start(&one).await.unwrap();
+        wanted.push(one);
+    }
+    let instance = world.config.instance.to_string();
+    let network = format!("hotbed-{}", &instance[instance.len() - 12..]);
+    let mut addresses = BTreeSet::new();
+    for one in &wanted {
+        let found = world.inspect(one.id).await;
+        let host = found.host_config.unwrap();
+        assert!(host.port_bindings.unwrap_or_default().is_empty() && host.publish_all_ports != Some(true));
+        let settings = found.network_settings.unwrap();
+        assert!(settings.ports.unwrap_or_default().is_empty());
+        addresses.insert(settings.networks.unwrap()[&network].ip_address.clone().unwrap());
+    }
+    assert_eq!(addresses.len(), 3, "{addresses:?}");
+    assert_eq!(world.held_in(&network).await, addresses);
+    assert!(world.rules_about(&addresses).is_empty());
+
+    // By us; killed by somebody and then by us; removed behind our back.
+    world.backend.stop(wanted[0].id).await.unwrap();
+    let kill = None::<bollard::query_parameters::KillContainerOptions>;
+    world.raw.kill_container(&name(wanted[1].id), kill).await.unwrap();
+    world.backend.stop(wanted[1].id).await.unwrap();
+    let force = RemoveContainerOptions { force: true, ..Default::default() };
+    world.raw.remove_container(&name(wanted[2].id), Some(force)).await.unwrap();
+    world.backend.stop(wanted[2].id).await.unwrap();
+    assert_eq!(world.held_in(&network).await, BTreeSet::new(), "addresses are held by nobody");
+    assert!(world.rules_about(&addresses).is_empty());
+
+    // And the network is as good as before.
+    let mut next = world.wanted(&base);
+    next.network = Network::Bridge;
+    world.backend.start(&next).await.unwrap();
+    assert_eq!(world.held_in(&network).await.len(), 1);
     world.end().await;
 }
 

@@ -1,7 +1,7 @@
 //! One instance of Hotbed for one test: its own id, run directory and tiny base image; at the end nothing of it
 //! may be left in the engine.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -173,6 +173,22 @@ impl World {
     pub async fn inspect(&self, id: SandboxId) -> bollard::models::ContainerInspectResponse {
         let options = None::<bollard::query_parameters::InspectContainerOptions>;
         self.raw.inspect_container(&name(id), options).await.unwrap()
+    }
+
+    /// The addresses that containers hold in a network.
+    pub async fn held_in(&self, network: &str) -> BTreeSet<String> {
+        let options = None::<bollard::query_parameters::InspectNetworkOptions>;
+        let found = self.raw.inspect_network(network, options).await.unwrap().containers.unwrap_or_default();
+        let address = |text: String| text.split('/').next().unwrap_or_default().to_owned();
+        found.into_values().filter_map(|c| c.ipv4_address).map(address).collect()
+    }
+
+    /// Rules of the kernel's packet filter that name one of these addresses, as far as this process may read them.
+    pub fn rules_about(&self, addresses: &BTreeSet<String>) -> Vec<String> {
+        let Ok(read) = Command::new("iptables-save").output() else { return Vec::new() };
+        let rules = String::from_utf8_lossy(&read.stdout).into_owned();
+        let names = |rule: &&str| addresses.iter().any(|a| rule.contains(&format!("{a}/32")));
+        rules.lines().filter(names).map(str::to_owned).collect()
     }
 
     fn filter(&self) -> HashMap<String, Vec<String>> {
