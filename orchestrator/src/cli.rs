@@ -447,3 +447,30 @@ pub async fn stop_signal() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// What every command takes, such as `--key`, reads what a command itself calls by that name.
+    #[test]
+    fn no_command_has_an_argument_of_the_name_of_a_global_one() {
+        fn look(command: &clap::Command, global: &[String], path: &str, found: &mut Vec<String>) {
+            for sub in command.get_subcommands() {
+                let path = format!("{path} {}", sub.get_name());
+                let own = sub.get_arguments().map(|a| a.get_id().as_str());
+                found.extend(own.filter(|a| global.iter().any(|g| g == a)).map(|a| format!("{path}: {a}")));
+                look(sub, global, &path, found);
+            }
+        }
+        let hotbed = Cli::command();
+        let global: Vec<_> =
+            hotbed.get_arguments().filter(|a| a.is_global_set()).map(|a| a.get_id().to_string()).collect();
+        assert!(global.len() >= 5, "{global:?}");
+        let mut found = Vec::new();
+        look(&hotbed, &global, "hotbed", &mut found);
+        assert!(found.is_empty(), "{found:?}");
+    }
+}

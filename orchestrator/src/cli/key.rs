@@ -33,7 +33,11 @@ pub enum KeyCommand {
         all: bool,
     },
     /// Revoke a key by name or id: it opens nothing any more.
-    Revoke { key: String },
+    Revoke {
+        // `key` is whose key the command itself shows.
+        #[arg(value_name = "KEY")]
+        which: String,
+    },
 }
 
 pub async fn run(ctx: &Ctx, command: KeyCommand) -> Result<()> {
@@ -68,11 +72,12 @@ pub async fn run(ctx: &Ctx, command: KeyCommand) -> Result<()> {
                 ]
             })
         }
-        KeyCommand::Revoke { key } => {
+        KeyCommand::Revoke { which } => {
             let list: List<KeyView> = client.get("/v1/keys").await?;
-            let wanted = |k: &&KeyView| k.id == key || (k.name == key && k.revoked_at.is_none());
+            let wanted = |k: &&KeyView| k.id == which || (k.name == which && k.revoked_at.is_none());
             let found = list.items.iter().find(wanted);
-            let found = found.ok_or_else(|| Error::not_found(format!("there is no key `{key}` in force")))?;
+            let found =
+                found.ok_or_else(|| Error::not_found(format!("there is no key `{which}` in force")))?;
             let gone: KeyView = client.delete(&format!("/v1/keys/{}", found.id)).await?;
             println!("{} ({}) is revoked", gone.name, gone.id);
             Ok(())

@@ -46,7 +46,7 @@ curl() {
 }
 set -Eeuo pipefail
 trap 'echo "line $LINENO failed: $BASH_COMMAND" >&2' ERR
-trap 'kill $(jobs -p) 2> /dev/null; wait' EXIT
+trap 'status=$?; kill $(jobs -p) 2> /dev/null || true; wait; exit $status' EXIT
 "#;
 
 /// Runs a page; `change` puts this World's addresses and places where the page has those of an installation.
@@ -109,9 +109,14 @@ fn the_api_guide_does_what_it_says() {
         let change = |s: String| s.replace("127.0.0.1:7070", &address).replace("/var/lib/hotbed", &state);
         let done = run("api.md", dir.path(), change, &path_with(&world.path().join("hotbed"))).await;
         let said = String::from_utf8_lossy(&done.stdout);
-        for part in
-            ["3 passed", "\"phase\":\"synced\"", "event: ended", "What was found", "\"state\": \"open\""]
-        {
+        for part in [
+            "3 passed",
+            "\"phase\":\"synced\"",
+            "event: ended",
+            "event: session_ended",
+            "What was found",
+            "\"state\": \"open\"",
+        ] {
             assert!(said.contains(part), "no `{part}` in\n{said}");
         }
         world.finish().expect("nothing is left behind");
