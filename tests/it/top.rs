@@ -6,10 +6,13 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::world::{Setup, World, id};
 
@@ -20,11 +23,11 @@ fn hotbed() -> PathBuf {
     path
 }
 
-/// The program with where this World's server is.
-fn command(w: &World, key: &str, wrapped: &[&str]) -> Command {
+/// The program with where a server is.
+fn command(address: &str, key: &str, wrapped: &[&str]) -> Command {
     let mut parts = wrapped.iter().map(PathBuf::from).chain([hotbed()]);
     let mut command = Command::new(parts.next().expect("a program"));
-    command.args(parts).args(["--address", &w.client().address]).env("HOTBED_KEY", key);
+    command.args(parts).args(["--address", address]).env("HOTBED_KEY", key);
     for name in ["HOTBED_ADDRESS", "HOTBED_CONFIG", "HOTBED_CA"] {
         command.env_remove(name);
     }
@@ -33,7 +36,7 @@ fn command(w: &World, key: &str, wrapped: &[&str]) -> Command {
 }
 
 async fn run(w: &World, key: &str, args: &[&str]) -> (i32, String) {
-    let mut command = command(w, key, &[]);
+    let mut command = command(&w.client().address, key, &[]);
     command.args(args);
     let ended = tokio::task::spawn_blocking(move || command.output()).await.expect("a thread");
     let Output { status, stdout, stderr } = ended.expect("run hotbed");
@@ -125,6 +128,36 @@ impl Screen {
     }
 }
 
+/// One address for a server that has another after each start, and for none at all.
+struct Door {
+    address: String,
+    to: Arc<Mutex<String>>,
+}
+
+impl Door {
+    async fn open(to: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let address = listener.local_addr().expect("address").to_string();
+        let door = Self { address, to: Arc::new(Mutex::new(to.to_owned())) };
+        let to = door.to.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let to = to.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                tokio::spawn(async move {
+                    // Whoever is not there is what this is for.
+                    let Ok(mut server) = TcpStream::connect(&to).await else { return };
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        door
+    }
+
+    fn leads_to(&self, address: &str) {
+        address.clone_into(&mut self.to.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
 #[test]
 fn it_lives_on_a_terminal_and_gives_it_back() {
     World::with(Setup::pool(1), async |w| {
@@ -133,7 +166,8 @@ fn it_lives_on_a_terminal_and_gives_it_back() {
         let before = tcgetattr(&screen.far).expect("modes").local_modes;
         assert!(before.contains(LocalModes::ECHO | LocalModes::ICANON));
         // In a session of its own, with that terminal as its own: so a new size reaches it.
-        let mut child = command(w, &own, &["setsid", "--ctty", "--wait"])
+        let door = Door::open(&w.client().address).await;
+        let mut child = command(&door.address, &own, &["setsid", "--ctty", "--wait"])
             .args(["top", "--interval", "0.2"])
             .stdin(screen.side())
             .stdout(screen.side())
@@ -151,9 +185,20 @@ fn it_lives_on_a_terminal_and_gives_it_back() {
         screen.clear();
         screen.resize(20, 100);
         w.wait_for("it is drawn anew", || screen.text().contains("hotbed")).await;
-        // It goes on without its server, and says so; and with it again, which has another key then or none.
+        // It goes on without its server, and says so; and with it again.
+        door.leads_to("127.0.0.1:1");
         w.app().stop.cancel();
         w.wait_for("it says so", || screen.text().contains("unreachable")).await;
+        w.restart().await;
+        let view = w.session().await;
+        assert!(!screen.text().contains(id(&view)));
+        door.leads_to(&w.client().address);
+        w.wait_for("it has found it again", || screen.text().contains(id(&view))).await;
+        screen.clear();
+        screen.resize(22, 100);
+        w.wait_for("it is drawn anew", || screen.text().contains("hotbed")).await;
+        assert!(!screen.text().contains("unreachable"), "{}", screen.text());
+        w.synced(&view).await;
         screen.press("q");
         let status =
             tokio::task::spawn_blocking(move || child.wait()).await.expect("a thread").expect("its end");
@@ -163,6 +208,39 @@ fn it_lives_on_a_terminal_and_gives_it_back() {
         })
         .await;
         assert_eq!(tcgetattr(&screen.far).expect("modes").local_modes, before);
+    });
+}
+
+/// Followed from one server to the next: nothing twice, and what can't be known is said to be lost.
+#[test]
+fn events_are_followed_through_a_restart() {
+    World::with(Setup::pool(1), async |w| {
+        let door = Door::open(&w.client().address).await;
+        let mut command = tokio::process::Command::from(command(&door.address, &w.app().api_key, &[]));
+        command.args(["events", "--follow", "--json", "--kind", "session_started"]);
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("run hotbed");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let mut told = async || {
+            let line = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
+            line.expect("something is told").expect("read").expect("it goes on")
+        };
+
+        let first = w.session().await;
+        let line = told().await;
+        assert!(line.contains(id(&first)) && line.contains("session_started"), "{line}");
+        w.synced(&first).await;
+        w.end(&first).await;
+        door.leads_to("127.0.0.1:1");
         w.restart().await;
+        door.leads_to(&w.client().address);
+        let second = w.session().await;
+        let mut since = vec![told().await];
+        while !since.last().is_some_and(|line| line.contains(id(&second))) {
+            since.push(told().await);
+        }
+        assert!(since[0].starts_with("{\"lost\":{\"after\":"), "{since:?}");
+        assert!(since.iter().all(|line| !line.contains(id(&first))), "{since:?}");
+        w.synced(&second).await;
+        child.kill().await.expect("end it");
     });
 }

@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use clap::Args;
 use domain::{Clock, Error, ErrorKind, Result, SystemClock};
+use futures_util::FutureExt;
+use futures_util::future::{FusedFuture, OptionFuture};
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::{DefaultTerminal, Terminal};
 use tokio::sync::mpsc;
 
 use super::Ctx;
-use crate::api::types::{List, RepoView, SessionView};
+use crate::api::types::{HappeningView, List, RepoView, SessionView};
 use crate::client::Client;
 use numbers::Numbers;
 use view::{Pane, Picture, Seen};
@@ -54,7 +56,7 @@ pub async fn run(ctx: &Ctx, args: TopArgs) -> Result<ExitCode> {
     let client = ctx.client()?;
     let mut picture = Picture::new(client.address.clone(), args.pane);
     if args.once || !std::io::stdout().is_terminal() {
-        picture.seen(SystemClock.now(), look(&client).await);
+        picture.seen(SystemClock.now(), look(&client, 0).await);
         println!("{}", once(&picture)?);
         return Ok(if picture.is_reached() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
@@ -94,6 +96,8 @@ async fn live(
     let mut stop = std::pin::pin!(super::stop_signal());
     let mut next = tokio::time::interval(every);
     next.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // One look at a time; keys are heard while the server thinks.
+    let mut looking = std::pin::pin!(OptionFuture::from(None));
     loop {
         let now = SystemClock.now();
         terminal
@@ -111,7 +115,10 @@ async fn live(
                 Some(_) => {}
                 None => return Ok(()),
             },
-            _ = next.tick() => picture.seen(SystemClock.now(), look(client).await),
+            _ = next.tick(), if looking.is_terminated() => {
+                looking.set(OptionFuture::from(Some(look(client, picture.told()).fuse())));
+            }
+            Some(seen) = &mut looking, if !looking.is_terminated() => picture.seen(SystemClock.now(), seen),
         }
     }
 }
@@ -173,23 +180,32 @@ impl Keyboard {
     }
 }
 
-/// Everything that is drawn, asked for at once. What a key that is limited may not see is left out.
-async fn look(client: &Client) -> Result<Seen> {
+/// Everything that is drawn, asked for at once. What a key that is limited may not see is left out; of the builds that
+/// have ended only those behind `told` are asked for.
+async fn look(client: &Client, told: u64) -> Result<Seen> {
     let sessions = format!("/v1/sessions?limit={SESSIONS}");
+    let ended = format!("/v1/events?tail=true&kind=build_ended&after={told}");
     let asked = async {
         tokio::join!(
             client.get::<List<RepoView>>("/v1/repos"),
             client.get::<List<SessionView>>(&sessions),
+            client.text(&ended),
             client.text("/metrics"),
         )
     };
     let asked = tokio::time::timeout(DEADLINE, asked).await;
-    let (repos, sessions, metrics) =
+    let (repos, sessions, ended, metrics) =
         asked.map_err(|_| Error::timeout(format!("no answer within {} s", DEADLINE.as_secs())))?;
     let numbers = match metrics {
         Ok(text) => Some(Numbers::parse(&text)),
         Err(e) if e.kind() == ErrorKind::Invalid || e.kind() == ErrorKind::Denied => None,
         Err(e) => return Err(e),
     };
-    Ok(Seen { repos: repos?.items, sessions: sessions?.items, numbers })
+    Ok(Seen { repos: repos?.items, sessions: sessions?.items, ended: events(&ended?), numbers })
+}
+
+/// The events of a stream that has ended. `lost` is none: who begins to watch knows no better.
+fn events(text: &str) -> Vec<HappeningView> {
+    let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
+    data.filter_map(|data| serde_json::from_str(data.trim()).ok()).collect()
 }

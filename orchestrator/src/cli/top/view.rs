@@ -1,5 +1,7 @@
 //! What `hotbed top` draws: a picture of what was seen last. Pure: the same picture, moment and size give the same frame.
 
+use std::collections::BTreeMap;
+
 use clap::ValueEnum;
 use domain::Result;
 use jiff::Timestamp;
@@ -11,7 +13,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Table};
 
 use super::numbers::Numbers;
-use crate::api::types::{RepoView, SessionView};
+use crate::api::types::{HappeningView, RepoView, SessionView};
 use crate::cli::output::{bytes, lasted, short};
 
 /// Hints that there is room for.
@@ -25,6 +27,8 @@ pub struct Seen {
     pub repos: Vec<RepoView>,
     /// The newest first.
     pub sessions: Vec<SessionView>,
+    /// Builds that have ended since the look before, in order.
+    pub ended: Vec<HappeningView>,
     /// Nothing for a key that may not see them.
     pub numbers: Option<Numbers>,
 }
@@ -49,6 +53,8 @@ enum Sort {
 pub struct Picture {
     address: String,
     seen: Option<Seen>,
+    /// The build of each repo that ended last, of those that were heard of.
+    ended: BTreeMap<String, HappeningView>,
     /// Since when nobody answers, and what was said.
     unreachable: Option<(Timestamp, String)>,
     pane: Pane,
@@ -58,13 +64,27 @@ pub struct Picture {
 
 impl Picture {
     pub fn new(address: String, pane: Pane) -> Self {
-        Self { address, seen: None, unreachable: None, pane, sort: Sort::Name, scroll: 0 }
+        Self {
+            address,
+            seen: None,
+            ended: BTreeMap::new(),
+            unreachable: None,
+            pane,
+            sort: Sort::Name,
+            scroll: 0,
+        }
     }
 
     /// A look has ended. While nobody answers, what was seen last stays.
     pub fn seen(&mut self, now: Timestamp, look: Result<Seen>) {
         match look {
-            Ok(seen) => (self.seen, self.unreachable) = (Some(seen), None),
+            Ok(mut seen) => {
+                let named = |event: HappeningView| Some((event.repo.clone()?, event));
+                self.ended.extend(seen.ended.drain(..).filter_map(named));
+                self.ended.retain(|name, _| seen.repos.iter().any(|repo| repo.name == *name));
+                (self.seen, self.unreachable) = (Some(seen), None);
+                self.scroll = self.scroll.min(self.rows().saturating_sub(1));
+            }
             Err(e) => {
                 let since = self.unreachable.take().map_or(now, |(since, _)| since);
                 self.unreachable = Some((since, e.chain()));
@@ -74,6 +94,19 @@ impl Picture {
 
     pub fn is_reached(&self) -> bool {
         self.unreachable.is_none()
+    }
+
+    /// The number of the last event that was heard.
+    pub fn told(&self) -> u64 {
+        self.ended.values().map(|event| event.seq).max().unwrap_or(0)
+    }
+
+    /// Builds that have ended, the newest first, where nothing is at work in their stead.
+    fn past<'a>(&'a self, seen: &'a Seen) -> Vec<&'a HappeningView> {
+        let idle = seen.repos.iter().filter(|repo| repo.build.is_none());
+        let mut all: Vec<_> = idle.filter_map(|repo| self.ended.get(&repo.name)).collect();
+        all.sort_by_key(|event| std::cmp::Reverse(event.seq));
+        all
     }
 
     pub fn show(&mut self, pane: Pane) {
@@ -106,7 +139,7 @@ impl Picture {
         match self.pane {
             Pane::Repos => seen.repos.len(),
             Pane::Sessions => seen.sessions.len(),
-            Pane::Builds => seen.repos.iter().filter(|r| r.build.is_some()).count(),
+            Pane::Builds => seen.repos.iter().filter(|r| r.build.is_some()).count() + self.past(seen).len(),
         }
     }
 
@@ -162,7 +195,8 @@ pub fn text(buffer: &Buffer) -> String {
 
 fn header(picture: &Picture, now: Timestamp) -> Vec<Line<'static>> {
     let title = Span::styled("hotbed", Style::new().add_modifier(Modifier::BOLD));
-    let mut first = vec![title, Span::raw(format!(" at {}, {}", picture.address, now.strftime("%H:%M:%S")))];
+    let mut first =
+        vec![title, Span::raw(format!(" at {}, {}", picture.address, now.strftime("%H:%M:%S UTC")))];
     if let Some((since, why)) = &picture.unreachable {
         let ago = now.duration_since(*since).as_secs_f64().max(0.0);
         let words = format!("  unreachable since {} ({}): {why}", since.strftime("%H:%M:%S"), lasted(ago));
@@ -268,9 +302,16 @@ fn hints(picture: &Picture) -> Vec<Line<'static>> {
         } else if is_old(repo, seen) {
             all.push(format!("the image of {} is older than its target", repo.name));
         }
+        if let Some(failed) = picture.ended.get(&repo.name).filter(|event| has_failed(event)) {
+            all.push(format!("the last build of {} failed: {}", repo.name, failed.words));
+        }
         if let Some(pool) = repo.pool.as_ref().filter(|p| p.target > 0 && p.warm == 0) {
             all.push(format!("the pool of {} is empty: {}", repo.name, pool.reason));
         }
+    }
+    let troubled = seen.sessions.iter().filter(|s| s.trouble.is_some() && s.state != "ended").count();
+    if troubled > 0 {
+        all.push(format!("{troubled} sessions are in trouble"));
     }
     let more = all.len().saturating_sub(HINTS);
     all.truncate(HINTS);
@@ -282,6 +323,10 @@ fn hints(picture: &Picture) -> Vec<Line<'static>> {
     all.into_iter().map(|hint| Line::styled(format!("! {hint}"), Style::new().fg(Color::Yellow))).collect()
 }
 
+fn has_failed(build: &HappeningView) -> bool {
+    build.outcome.as_deref() == Some("failed")
+}
+
 fn is_old(repo: &RepoView, seen: &Seen) -> bool {
     let target = age_target(repo, seen);
     repo.image_age_seconds.zip(target).is_some_and(|(age, target)| age as f64 > target)
@@ -291,45 +336,89 @@ fn age_target(repo: &RepoView, seen: &Seen) -> Option<f64> {
     seen.numbers.as_ref()?.get("hotbed_image_age_target_seconds", &[("repo", &repo.name)])
 }
 
-fn table(picture: &Picture, seen: &Seen, now: Timestamp, area: Rect, frame: &mut Frame<'_>) {
-    let (head, widths, rows): (Vec<&str>, Vec<Constraint>, Vec<Row<'_>>) = match picture.pane {
-        Pane::Repos => (
-            vec![
-                "REPO",
-                "IMAGE AGE",
-                "TARGET",
-                "BEHIND",
-                "BUILD",
-                "WARM",
-                "ON THE WAY",
-                "RESERVED",
-                "LIVE",
-                "HITS",
-            ],
-            [28, 9, 8, 6, 20, 9, 10, 8, 5, 6].map(Constraint::Length).to_vec(),
-            picture.sorted(seen).into_iter().map(|repo| repo_row(repo, seen)).collect(),
-        ),
-        Pane::Sessions => (
-            vec!["SESSION", "REPO", "USER", "STATE", "LAUNCH", "SYNC", "BRANCH", "AGE", "LEFT"],
-            [36, 20, 14, 8, 8, 8, 20, 8, 8].map(Constraint::Length).to_vec(),
-            seen.sessions.iter().map(|session| session_row(session, now)).collect(),
-        ),
-        Pane::Builds => (
-            vec!["BUILD", "REPO", "STATE", "PHASE", "FOR", "TRIGGER", "COMMIT", "WHAT"],
-            [36, 20, 9, 9, 8, 9, 12, 40].map(Constraint::Length).to_vec(),
-            seen.repos.iter().filter_map(build_row).collect(),
-        ),
-    };
-    let head = Row::new(head).style(Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED));
-    let rows = rows.into_iter().skip(picture.scroll);
-    frame.render_widget(Table::new(rows, widths).header(head), area);
+/// Head, width, and how well it can be spared where there is little room: the largest goes first.
+type Column = (&'static str, u16, u8);
+
+const REPOS: [Column; 10] = [
+    ("REPO", 28, 0),
+    ("IMAGE AGE", 9, 0),
+    ("TARGET", 8, 6),
+    ("BEHIND", 6, 5),
+    ("BUILD", 20, 2),
+    ("WARM", 9, 0),
+    ("ON THE WAY", 10, 7),
+    ("RESERVED", 8, 8),
+    ("LIVE", 5, 4),
+    ("HITS", 6, 1),
+];
+const SESSIONS: [Column; 9] = [
+    ("SESSION", 36, 0),
+    ("REPO", 20, 0),
+    ("USER", 14, 2),
+    ("STATE", 8, 0),
+    ("LAUNCH", 8, 4),
+    ("SYNC", 8, 3),
+    ("BRANCH", 20, 6),
+    ("AGE", 8, 1),
+    ("LEFT", 8, 5),
+];
+const BUILDS: [Column; 8] = [
+    ("BUILD", 36, 5),
+    ("REPO", 20, 0),
+    ("STATE", 10, 0),
+    ("PHASE", 9, 3),
+    ("FOR", 8, 4),
+    ("TRIGGER", 9, 6),
+    ("COMMIT", 12, 7),
+    ("WHAT", 24, 1),
+];
+
+/// Which columns there is room for: all, or without those that can best be spared. One stays in any case.
+fn fitting(columns: &[Column], width: u16) -> Vec<usize> {
+    let mut kept: Vec<usize> = (0..columns.len()).collect();
+    let wide = |kept: &[usize]| kept.iter().map(|n| columns[*n].1 + 1).sum::<u16>().saturating_sub(1);
+    while kept.len() > 1 && wide(&kept) > width {
+        let least = (0..kept.len()).max_by_key(|at| (columns[kept[*at]].2, *at)).unwrap_or(0);
+        kept.remove(least);
+    }
+    kept
 }
+
+fn table(picture: &Picture, seen: &Seen, now: Timestamp, area: Rect, frame: &mut Frame<'_>) {
+    let (columns, rows): (&[Column], Vec<Drawn>) = match picture.pane {
+        Pane::Repos => (&REPOS, picture.sorted(seen).into_iter().map(|repo| repo_row(repo, seen)).collect()),
+        Pane::Sessions => {
+            (&SESSIONS, seen.sessions.iter().map(|session| session_row(session, now)).collect())
+        }
+        Pane::Builds => {
+            let past = picture.past(seen).into_iter().map(|event| past_row(event, now));
+            (&BUILDS, seen.repos.iter().filter_map(build_row).chain(past).collect())
+        }
+    };
+    let kept = fitting(columns, area.width);
+    // What is left over goes to the last column, where words stand, or to the first, where names do.
+    let grows = if picture.pane == Pane::Builds { columns.len() - 1 } else { 0 };
+    let width = |n: &usize| match *n == grows {
+        true => Constraint::Min(columns[*n].1.min(area.width)),
+        false => Constraint::Length(columns[*n].1),
+    };
+    let head = Row::new(kept.iter().map(|n| columns[*n].0))
+        .style(Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED));
+    let rows = rows.into_iter().skip(picture.scroll).map(|(mut cells, style)| {
+        let cells: Vec<_> = kept.iter().map(|n| std::mem::take(&mut cells[*n])).collect();
+        Row::new(cells).style(style)
+    });
+    frame.render_widget(Table::new(rows, kept.iter().map(width)).header(head), area);
+}
+
+/// All cells of a row, and how it looks.
+type Drawn = (Vec<Cell<'static>>, Style);
 
 fn dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".into())
 }
 
-fn repo_row(repo: &RepoView, seen: &Seen) -> Row<'static> {
+fn repo_row(repo: &RepoView, seen: &Seen) -> Drawn {
     let of = [("repo", repo.name.as_str())];
     let number = |name: &str| seen.numbers.as_ref().and_then(|n| n.get(name, &of));
     let old = if is_old(repo, seen) { Style::new().fg(Color::Red) } else { Style::new() };
@@ -343,7 +432,7 @@ fn repo_row(repo: &RepoView, seen: &Seen) -> Row<'static> {
     let rate = seen.numbers.as_ref().and_then(|n| hit_rate(n, &of));
     let poor = rate.is_some_and(|rate| rate < FEW_MISSES);
     let loud = |loud: bool| if loud { Style::new().fg(Color::Yellow) } else { Style::new() };
-    Row::new(vec![
+    let cells = vec![
         Cell::from(repo.name.clone()),
         Cell::from(age).style(old),
         Cell::from(dash(age_target(repo, seen).map(lasted))),
@@ -354,10 +443,11 @@ fn repo_row(repo: &RepoView, seen: &Seen) -> Row<'static> {
         Cell::from(dash(pool.map(|p| p.reserved.to_string()))),
         Cell::from(live_of(seen, &repo.name).to_string()),
         Cell::from(dash(rate.map(percent))).style(loud(poor)),
-    ])
+    ];
+    (cells, Style::new())
 }
 
-fn session_row(session: &SessionView, now: Timestamp) -> Row<'static> {
+fn session_row(session: &SessionView, now: Timestamp) -> Drawn {
     let end = session.ended_at.unwrap_or(now);
     let age = end.duration_since(session.created_at).as_secs_f64().max(0.0);
     let left = session.expires_at.duration_since(now).as_secs_f64();
@@ -378,12 +468,12 @@ fn session_row(session: &SessionView, now: Timestamp) -> Row<'static> {
         lasted(age),
         left,
     ];
-    Row::new(cells).style(state)
+    (cells.map(Cell::from).into(), state)
 }
 
-fn build_row(repo: &RepoView) -> Option<Row<'static>> {
+fn build_row(repo: &RepoView) -> Option<Drawn> {
     let build = repo.build.as_ref()?;
-    Some(Row::new([
+    let cells = [
         build.id.clone(),
         build.repo.clone(),
         build.state.clone(),
@@ -392,7 +482,26 @@ fn build_row(repo: &RepoView) -> Option<Row<'static>> {
         build.trigger.clone(),
         short(build.commit.as_deref()),
         dash(build.error.clone().or_else(|| build.decision.clone())),
-    ]))
+    ];
+    Some((cells.map(Cell::from).into(), Style::new()))
+}
+
+/// A build that has ended, as it was told.
+fn past_row(event: &HappeningView, now: Timestamp) -> Drawn {
+    let ago = now.duration_since(event.at).as_secs_f64().max(0.0);
+    let none = || "-".to_owned();
+    let cells = [
+        dash(event.subject.clone()),
+        dash(event.repo.clone()),
+        dash(event.outcome.clone()),
+        none(),
+        none(),
+        none(),
+        none(),
+        format!("{} ago: {}", lasted(ago), event.words),
+    ];
+    let style = if has_failed(event) { Style::new().fg(Color::Red) } else { Style::new().dim() };
+    (cells.map(Cell::from).into(), style)
 }
 
 fn footer(picture: &Picture) -> Line<'static> {
@@ -473,6 +582,19 @@ mod tests {
         })
     }
 
+    fn ended(seq: u64, repo: &str, outcome: &str) -> HappeningView {
+        HappeningView {
+            seq,
+            at: at(-100),
+            kind: "build_ended".into(),
+            repo: Some(repo.into()),
+            session: None,
+            subject: Some(format!("bld_{seq}")),
+            outcome: Some(outcome.into()),
+            words: "setup: `make deps` exited with 2".into(),
+        }
+    }
+
     const METRICS: &str = "\
 hotbed_sessions{state=\"active\"} 2
 hotbed_sessions{state=\"waiting\"} 1
@@ -514,6 +636,11 @@ hotbed_backend_up{backend=\"docker\"} 1
         Seen {
             repos: serde_json::from_value(repos).unwrap(),
             sessions: serde_json::from_value(sessions).unwrap(),
+            ended: vec![
+                ended(1, "acme/api", "failed"),
+                ended(2, "acme/gone", "failed"),
+                ended(3, "acme/web", "failed"),
+            ],
             numbers: Some(Numbers::parse(METRICS)),
         }
     }
@@ -546,7 +673,9 @@ hotbed_backend_up{backend=\"docker\"} 1
             hold(name, &frame(&picture(pane), 130, 16));
         }
         // Too small for all of it: what there is room for, and no panic.
-        hold("narrow", &frame(&picture(Pane::Repos), 60, 9));
+        for (pane, name) in [(Pane::Repos, "repos"), (Pane::Sessions, "sessions"), (Pane::Builds, "builds")] {
+            hold(&format!("{name}-narrow"), &frame(&picture(pane), 80, 12));
+        }
         for (width, height) in [(1, 1), (3, 200), (200, 3), (0, 0)] {
             frame(&picture(Pane::Repos), width, height);
         }
@@ -571,6 +700,41 @@ hotbed_backend_up{backend=\"docker\"} 1
         away.seen(at(-1), Err(Error::unavailable("reach Hotbed")));
         // Since the first time, not the last.
         hold("away", &frame(&away, 130, 16));
+    }
+
+    /// What a build came to stays until another of its repo has ended; of repos that are gone nothing stays.
+    #[test]
+    fn a_failed_build_is_seen_until_the_next() {
+        let mut picture = picture(Pane::Builds);
+        assert_eq!(picture.told(), 3);
+        let text = frame(&picture, 150, 16);
+        assert!(text.contains("the last build of acme/api failed: setup: `make deps`"), "{text}");
+        assert!(text.contains("bld_1") && !text.contains("acme/gone"), "{text}");
+        // The one of acme/web is behind what runs there now.
+        assert!(text.contains("bld_2 ") && !text.contains("bld_3"), "{text}");
+        picture.seen(at(1), Ok(Seen { ended: Vec::new(), ..seen() }));
+        assert!(frame(&picture, 150, 16).contains("bld_1"));
+        picture.seen(at(2), Ok(Seen { ended: vec![ended(9, "acme/api", "succeeded")], ..seen() }));
+        let text = frame(&picture, 150, 16);
+        assert!(text.contains("bld_9") && !text.contains("the last build of acme/api failed"), "{text}");
+        assert_eq!(picture.told(), 9);
+    }
+
+    #[test]
+    fn the_best_columns_stay_where_there_is_little_room() {
+        let heads = |columns: &[Column], width| -> Vec<_> {
+            fitting(columns, width).into_iter().map(|n| columns[n].0).collect()
+        };
+        assert_eq!(heads(&REPOS, 200).len(), REPOS.len());
+        assert_eq!(heads(&REPOS, 80), ["REPO", "IMAGE AGE", "BUILD", "WARM", "HITS"]);
+        assert_eq!(heads(&SESSIONS, 120).first(), Some(&"SESSION"));
+        assert!(!heads(&SESSIONS, 120).contains(&"BRANCH"));
+        assert_eq!(heads(&BUILDS, 80), ["REPO", "STATE", "PHASE", "FOR", "WHAT"]);
+        for columns in [&REPOS[..], &SESSIONS, &BUILDS] {
+            for width in [0, 1, 5] {
+                assert_eq!(fitting(columns, width).len(), 1);
+            }
+        }
     }
 
     #[test]
