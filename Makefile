@@ -12,9 +12,10 @@ help: ## List the verbs.
 
 .PHONY: setup
 setup: setup-run ## Install what is missing: Debian packages (a browser and a registry for tests among them), octokit, schemathesis, and a Docker engine if no daemon answers.
-	@scripts/ensure-packages --no-services prometheus chromium docker-registry openssl jq
+	@scripts/ensure-packages --no-services prometheus chromium docker-registry openssl jq docker-compose binutils
 	@scripts/ensure-node-parts
 	@scripts/ensure-python-parts
+	@scripts/ensure-cargo-deb >/dev/null
 
 .PHONY: setup-run
 setup-run:
@@ -55,6 +56,14 @@ github-standin:
 .PHONY: observe
 observe: setup build ## A Hotbed under load, Prometheus beside it, and the dashboards. SECONDS=90.
 	@python3 dashboards/observe.py --binary target/debug/hotbed --cache '$(DEMO_CACHE)' --seconds $(or $(SECONDS),90)
+
+.PHONY: dist
+dist: setup-run ## The static release binary, its Debian package and the files beside them, in target/dist.
+	@scripts/dist target/dist
+
+.PHONY: fuzz
+fuzz: ## Fuzz what may come in, until something breaks: TARGET=config. Needs cargo-fuzz; the tests have a bounded run.
+	@cd fuzz/targets && $(CARGO) fuzz run --sanitizer none --fuzz-dir . '$(or $(TARGET),config)' -- $(FUZZ_ARGS)
 
 .PHONY: check
 check: ## Format, lints and every test: exactly what CI runs.
