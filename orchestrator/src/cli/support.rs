@@ -5,6 +5,7 @@
 //! the last lines of failed builds. Look at it before you send it.
 
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use domain::redact::{redact, redact_json};
@@ -46,7 +47,8 @@ const ASKED: [(&str, &str); 6] = [
 pub async fn run(ctx: &Ctx, args: Args) -> Result<()> {
     let pieces = gather(ctx, args.audit).await;
     let failed = |e: std::io::Error| Error::permanent(format!("write {}", args.file.display())).caused_by(e);
-    let file = std::fs::File::create_new(&args.file).map_err(failed)?;
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.file);
+    let file = file.map_err(failed)?;
     write(file, &pieces).map_err(failed)?;
     println!("{}: look at it before you send it", args.file.display());
     for (name, text) in &pieces {

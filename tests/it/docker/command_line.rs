@@ -81,14 +81,23 @@ fn the_doctor_looks_at_everything() {
     on_docker(async {
         let world = shared().await;
         let (code, out, err) = run(world, &["doctor", "--json"]);
-        assert_eq!(code, 0, "{out}{err}");
         let findings: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-        let checks: Vec<_> =
-            findings.as_array().expect("findings").iter().filter_map(|f| f["check"].as_str()).collect();
+        let findings = findings.as_array().expect("findings");
+        let checks: Vec<_> = findings.iter().filter_map(|f| f["check"].as_str()).collect();
+        let (here, there) = checks.split_at(7);
         assert_eq!(
-            checks,
+            here,
             ["configuration", "docker engine", "agent", "git", "mmdebstrap", "state directory", "server"]
         );
+        assert!(findings[..7].iter().all(|f| f["good"] == true), "{out}{err}");
+        // What the server says of itself. Other tests do to it what they do, so some of it may be missing just now.
+        for check in ["images", "tasks", "disks", "outbox", "pools"] {
+            assert!(there.contains(&check), "{there:?}");
+        }
+        for missing in findings.iter().filter(|f| f["good"] == false) {
+            assert!(missing["mend"].as_str().is_some_and(|m| m.len() > 20), "{missing}");
+        }
+        assert_eq!(code == 0, findings.iter().all(|f| f["good"] == true), "{out}{err}");
         let dead = world.path().join("dead.yaml");
         let state = world.path().join("dead");
         let text = format!(
@@ -101,5 +110,51 @@ fn the_doctor_looks_at_everything() {
             code == 1 && out.contains("MISS docker engine") && out.contains("/nonexistent.sock"),
             "{out}"
         );
+    });
+}
+
+/// What is sent to somebody who helps: everything that he needs, and nothing that he may not have.
+#[test]
+fn a_support_bundle_has_no_secret() {
+    on_docker(async {
+        let world = shared().await;
+        let api = world.api();
+        let printed = format!("ghp_{}", "a1B2".repeat(9));
+        api.ready("acme/tree").await;
+        let session = api.session("acme/tree").await.id;
+        api.must(&session, &format!("echo {printed} >&2; echo {printed}")).await;
+        let key = std::fs::read_to_string(world.state_dir().join("api.key")).expect("a key");
+
+        let file = world.path().join("bundle.tar.gz");
+        let path = file.to_string_lossy().into_owned();
+        let (code, out, err) = run(world, &["support-bundle", &path, "--audit"]);
+        assert_eq!(code, 0, "{out}{err}");
+        let mode = std::os::unix::fs::MetadataExt::mode(&file.metadata().expect("the bundle"));
+        assert_eq!(mode & 0o777, 0o600, "its owner's alone");
+        let unpacked = world.path().join("bundle");
+        std::fs::create_dir_all(&unpacked).expect("make a directory");
+        let done = std::process::Command::new("tar").arg("-xzf").arg(&file).arg("-C").arg(&unpacked).status();
+        assert!(done.is_ok_and(|s| s.success()), "no archive");
+        let read = |name: &str| {
+            let piece = unpacked.join("hotbed-support").join(name);
+            std::fs::read_to_string(&piece).unwrap_or_else(|e| panic!("{name}: {e}; {out}"))
+        };
+        let about: serde_json::Value = serde_json::from_str(&read("about.json")).expect("JSON");
+        assert_eq!(about["hotbed"], env!("CARGO_PKG_VERSION"));
+        assert!(read("doctor.json").contains("docker engine"));
+        assert!(read("configuration.json").contains("acme/tree"));
+        assert!(read("sessions.json").contains(&session));
+        assert!(read("metrics.txt").contains("hotbed_sessions"));
+        assert!(read("audit.json").contains("session"));
+        for entry in std::fs::read_dir(unpacked.join("hotbed-support")).expect("pieces").flatten() {
+            let Ok(text) = std::fs::read_to_string(entry.path()) else { continue };
+            for secret in [key.trim(), printed.as_str()] {
+                assert!(!text.contains(secret), "{} holds a secret", entry.path().display());
+            }
+        }
+        // What is there is somebody's.
+        let (code, _, err) = run(world, &["support-bundle", &path]);
+        assert!(code == 1 && err.contains("bundle.tar.gz"), "{err}");
+        api.discard(&session).await;
     });
 }
