@@ -29,7 +29,7 @@ export function transport(options: Options): (request: Request) => Promise<Respo
     const trace = traceparent?.();
     if (trace !== undefined) request.headers.set("traceparent", trace);
     if (made && !request.headers.has("Idempotency-Key")) {
-      request.headers.set("Idempotency-Key", crypto.randomUUID());
+      request.headers.set("Idempotency-Key", await unique());
     }
     // Sent twice, these do what they do once.
     const repeatable = made || request.method === "GET";
@@ -53,6 +53,12 @@ export function transport(options: Options): (request: Request) => Promise<Respo
       await pause(seconds, request.signal);
     }
   };
+}
+
+/** Node 18, which Debian 12 has, keeps its `crypto` in a module. */
+async function unique(): Promise<string> {
+  if (globalThis.crypto) return crypto.randomUUID();
+  return (await import("node:crypto")).randomUUID();
 }
 
 export function pause(seconds: number, signal?: AbortSignal): Promise<void> {
