@@ -235,7 +235,7 @@ impl Access {
         key.holder.close();
         self.names.remove_if(&record.name, |_, of| *of == id);
         written.await?;
-        Ok(record)
+        Ok(Arc::new(seen(&key)))
     }
 
     /// All there ever were, oldest first, each with its last use to the second.

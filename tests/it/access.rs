@@ -297,7 +297,8 @@ fn keys_are_made_used_and_revoked() {
         make(w, &json!({"name": "ci", "role": "client"})).await;
 
         // Revoked by itself: closed from the next request on, after a restart, too.
-        with(w, &ops, "DELETE", &format!("/v1/keys/{ops_id}"), &Value::Null).await.expect(200);
+        let gone = with(w, &ops, "DELETE", &format!("/v1/keys/{ops_id}"), &Value::Null).await.expect(200);
+        assert!(gone.json()["last_used_at"].is_string(), "{}", gone.text());
         get(w, &ops, "/v1/whoami").await.expect(401);
         w.restart().await;
         get(w, &ops, "/v1/whoami").await.expect(401);
