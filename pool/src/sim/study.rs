@@ -88,30 +88,65 @@ pub fn repo(
     SimRepo { name, policy, size, past, arrivals, leads }
 }
 
+/// A rule that is tried, with its settings from careless to careful.
+pub struct Trial {
+    pub name: &'static str,
+    pub settings: &'static [f64],
+    rule: fn(f64) -> Rule,
+}
+
+pub const TRIALS: [Trial; 5] = [
+    Trial { name: "planner", settings: &[0.94, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995], rule: |_| Rule::Plan },
+    Trial {
+        name: "fixed size",
+        settings: &[3.0, 5.0, 7.0, 9.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0],
+        rule: |n| Rule::Fixed(n as u32),
+    },
+    Trial { name: "utilisation", settings: &[0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.5], rule: Rule::Utilisation },
+    Trial { name: "EWMA", settings: &[4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0], rule: Rule::Ewma },
+    Trial {
+        name: "cron",
+        settings: &[4.0, 8.0, 12.0, 16.0, 20.0, 26.0, 34.0],
+        rule: |n| Rule::Cron(n as u32),
+    },
+];
+
+impl Trial {
+    /// The rule at one of its settings over all of the scenarios. The planner's setting is the share it is asked for.
+    pub fn at(&self, setting: f64, scenarios: &[Scenario]) -> Setting {
+        let rule = (self.rule)(setting);
+        let outcome = |scenario: &Scenario| match rule {
+            Rule::Plan => {
+                let mut scenario = scenario.clone();
+                scenario.repos.iter_mut().for_each(|r| r.policy.target_hit_rate = Some(setting));
+                run(&scenario, rule)
+            }
+            _ => run(scenario, rule),
+        };
+        sum(setting, scenarios.iter().map(outcome))
+    }
+
+    fn curve(&self, scenarios: &[Scenario]) -> Curve {
+        Curve { name: self.name, points: self.settings.iter().map(|s| self.at(*s, scenarios)).collect() }
+    }
+}
+
 /// Every rule at its settings over all of the scenarios.
 pub fn compare(scenarios: &[Scenario]) -> Vec<Curve> {
-    let rates = [0.94, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995];
-    let planner = rates.map(|rate| {
-        let with = |scenario: &Scenario| {
-            let mut scenario = scenario.clone();
-            scenario.repos.iter_mut().for_each(|r| r.policy.target_hit_rate = Some(rate));
-            run(&scenario, Rule::Plan)
-        };
-        sum(rate, scenarios.iter().map(with))
-    });
-    let curve = |name, settings: &[f64], rule: fn(f64) -> Rule| {
-        let point = |setting: &f64| sum(*setting, scenarios.iter().map(|s| run(s, rule(*setting))));
-        Curve { name, points: settings.iter().map(point).collect() }
-    };
-    vec![
-        Curve { name: "planner", points: planner.to_vec() },
-        curve("fixed size", &[3.0, 5.0, 7.0, 9.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0], |n| {
-            Rule::Fixed(n as u32)
-        }),
-        curve("utilisation", &[0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.5], Rule::Utilisation),
-        curve("EWMA", &[4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0], Rule::Ewma),
-        curve("cron", &[4.0, 8.0, 12.0, 16.0, 20.0, 26.0, 34.0], |n| Rule::Cron(n as u32)),
-    ]
+    TRIALS.iter().map(|trial| trial.curve(scenarios)).collect()
+}
+
+/// What is kept warm in the first of the weeks, by the planner and by a fixed size.
+pub fn one_week() -> Chart {
+    let scenario = office(1);
+    let (planner, fixed) = (run(&scenario, Rule::Plan), run(&scenario, Rule::Fixed(12)));
+    course("One of the weeks", &scenario, &[("planner", &planner), ("fixed at 12", &fixed)])
+}
+
+/// The costs of so many weeks.
+pub fn costs(weeks: u64, curves: &[Curve]) -> Chart {
+    let title = format!("{weeks} weeks of 4,000 claims each by office hours, with bursts of six");
+    plot(&title, curves, 3000.0 * weeks as f64)
 }
 
 fn sum(setting: f64, outcomes: impl Iterator<Item = Outcome>) -> Setting {
@@ -125,7 +160,7 @@ fn sum(setting: f64, outcomes: impl Iterator<Item = Outcome>) -> Setting {
 }
 
 /// The share of served claims by what it costs.
-pub fn plot(title: &str, curves: &[Curve], highest: f64) -> Chart {
+fn plot(title: &str, curves: &[Curve], highest: f64) -> Chart {
     let from = 0.93;
     let series = curves.iter().map(|curve| {
         let points = curve.points.iter().map(|p| (p.idle_hours, p.hit_rate));
@@ -135,9 +170,12 @@ pub fn plot(title: &str, curves: &[Curve], highest: f64) -> Chart {
             look: Look::Line,
         }
     });
+    let mut hours = Axis::up_to("idle sandbox-hours", highest);
+    hours.to = highest;
+    hours.marks.retain(|(at, _)| *at <= highest);
     Chart {
         title: title.into(),
-        x: Axis { to: highest, ..Axis::up_to("idle sandbox-hours", highest) },
+        x: hours,
         y: Axis {
             label: "claims that found a warm sandbox".into(),
             from,
@@ -168,8 +206,8 @@ pub fn course(title: &str, scenario: &Scenario, outcomes: &[(&str, &Outcome)]) -
         Series { name: format!("claims in {minutes:.0} minutes"), points: claims, look: Look::Area },
     );
     let every =
-        [1.0, 2.0, 4.0, 6.0, 12.0, 24.0, 168.0].into_iter().find(|h| length / h <= 14.0).unwrap_or(720.0);
-    let marks = (0..).map(|i| f64::from(i) * every).take_while(|h| *h <= length);
+        [1.0, 2.0, 4.0, 6.0, 12.0, 24.0, 168.0].into_iter().find(|h| length / h <= 10.0).unwrap_or(720.0);
+    let marks = (0..).map(|i| f64::from(i) * every).take_while(|h| *h < length);
     let words = |h: f64| {
         let at = scenario.begin + SignedDuration::from_secs((h * 3600.0) as i64);
         let format = if every < 24.0 { "%a %H:%M" } else { "%a %d %b" };

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use domain::{Budget, PoolPolicy};
 use jiff::{SignedDuration, Timestamp};
-use pool::sim::study::{monday, repo};
+use pool::sim::study::{Curve, TRIALS, costs, monday, office, one_week, repo};
+use pool::sim::svg;
 use pool::sim::traffic::{Traffic, office_week};
 use pool::sim::{Outcome, Rule, Scenario, SimRepo, run};
 
@@ -155,4 +156,24 @@ fn two_hundred_repos_share_one_budget() {
     let evenly = run(&s, Rule::Fixed(1));
     assert!(evenly.peak_memory <= 60 << 30);
     assert!(planned.hit_rate() > evenly.hit_rate() + 0.1, "{} {}", planned.hit_rate(), evenly.hit_rate());
+}
+
+/// The plot of `docs/pool-sizing.md` is what the planner does: its second part is drawn anew, and a point of its
+/// curve is looked for in the first. `cargo run --release -p pool --example sizing docs/pool-sizing.svg` makes all of it anew.
+#[test]
+fn the_plot_of_the_page_is_the_planners() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/pool-sizing.svg");
+    let kept = std::fs::read_to_string(path).unwrap();
+    let inner = |document: &str| {
+        let (_, rest) = document.split_once("translate(0 0)\">\n").unwrap();
+        rest.rsplit_once("</g>").unwrap().0.to_owned()
+    };
+    let week = inner(&svg::document(&[one_week()]));
+    assert!(week.matches("<path").count() > 10 && kept.contains(&week), "{path} has another week");
+    // What it costs to serve 99 %, over all four weeks.
+    let (planner, weeks) = (&TRIALS[0], (1..=4).map(office).collect::<Vec<_>>());
+    let curve = Curve { name: planner.name, points: vec![planner.at(0.99, &weeks)] };
+    let drawn = inner(&svg::document(&[costs(4, &[curve])]));
+    let point = drawn.lines().find(|l| l.starts_with("<circle")).unwrap();
+    assert!(kept.contains(point), "the planner is at {point} now: {path} is old");
 }
