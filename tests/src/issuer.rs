@@ -14,7 +14,6 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
 
 /// One pair of keys.
 pub struct Pair {
@@ -78,28 +77,22 @@ struct Said {
     discovery: Option<String>,
 }
 
-/// A running provider; it ends when dropped.
+/// A running provider.
 pub struct Issuer {
     url: String,
     said: Arc<Mutex<Said>>,
     asked: Arc<AtomicU32>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Issuer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl Issuer {
-    /// On a free port of loopback, with these keys.
+    /// On a free port of loopback, with these keys. It serves while the runtime does: a server that is being ended may
+    /// still ask it.
     pub async fn start(keys: &[&Pair]) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let (said, asked) = (Arc::<Mutex<Said>>::default(), Arc::<AtomicU32>::default());
-        let task = tokio::spawn(serve(listener, url.clone(), said.clone(), asked.clone()));
-        let issuer = Self { url, said, asked, task };
+        tokio::spawn(serve(listener, url.clone(), said.clone(), asked.clone()));
+        let issuer = Self { url, said, asked };
         issuer.publish(keys);
         Ok(issuer)
     }
