@@ -1,5 +1,6 @@
 """Draws the panels of a dashboard as SVG and a page around them, where no Grafana is to be had."""
 
+import textwrap
 from html import escape
 
 # Distinct on white, and in print.
@@ -38,7 +39,7 @@ def _text(x, y, text, size=11, anchor="start", colour="#333", weight="normal"):
 
 def _ticks(top, unit):
     """A few round values from 0 to at least `top`."""
-    if top <= 0:
+    if top <= 0 or unit == "bool_yes_no":
         return [0, 1]
     if unit == "bytes":
         step = 1.0
@@ -140,7 +141,8 @@ def draw(panel, series):
     if not series:
         body = [_text(width / 2, height / 2, "no data", 14, "middle", "#c4162a")]
     size = 13 if len(panel.title) * 7.5 < width else 11
-    title = _text(10, 20, panel.title, size, weight="bold")
+    titles = textwrap.wrap(panel.title, int((width - 20) / (0.62 * size)))
+    title = "".join(_text(10, 20 + 14 * i, line, size, weight="bold") for i, line in enumerate(titles))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
         f'<title>{escape(panel.about)}</title><rect width="100%" height="100%" fill="#fff" stroke="#ddd"/>'
