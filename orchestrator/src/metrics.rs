@@ -8,10 +8,10 @@ mod process;
 mod told;
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use by_repo::{ByRepo, Tally};
-use catalogue::{Book, Described, Histograms, Section, Traced, TracedHistograms, Values, labels};
+use catalogue::{Book, Described, Histograms, Pages, Section, Traced, TracedHistograms, Values, labels};
 use domain::ports::CaptureKind;
 use domain::{
     BuildState, EndReason, ErrorKind, Launch, Phase, RepoName, SandboxState, SessionState, SnapshotKind,
@@ -142,8 +142,6 @@ type FloatCounter = Counter<f64, AtomicU64>;
 pub struct Metrics {
     sections: Vec<Box<dyn Section>>,
     process: Registry,
-    /// Of the last text: the next one will be as long.
-    last_size: AtomicUsize,
     described: Vec<Described>,
     backend: &'static str,
     told: told::Told,
@@ -551,7 +549,6 @@ impl Metrics {
             process,
             described: b.described,
             sections: b.sections,
-            last_size: AtomicUsize::new(16 * 1024),
         }
     }
 
@@ -596,14 +593,19 @@ impl Metrics {
 
     /// The text that Prometheus reads.
     pub fn encode(&self) -> String {
-        let last = self.last_size.load(Ordering::Relaxed);
-        let mut out = String::with_capacity(last + last / 16);
+        let mut all = String::new();
+        self.pages(&mut |page| all.push_str(&page));
+        all
+    }
+
+    /// The same, page by page. `hand_on` must not wait: what is written may be locked meanwhile.
+    pub fn pages(&self, hand_on: &mut dyn FnMut(String)) {
+        let mut out = Pages::to(hand_on);
         let sections = self.sections.iter().try_for_each(|section| section.write(&mut out));
-        if sections.and_then(|()| text::encode(&mut out, &self.process)).is_err() {
-            let _ = writeln!(out, "# encoding failed");
+        if sections.and_then(|()| text::encode(out.page(), &self.process)).is_err() {
+            let _ = writeln!(out.page(), "# encoding failed");
         }
-        self.last_size.store(out.len(), Ordering::Relaxed);
-        out
+        out.end();
     }
 
     /// A series for every launch, reason, result and outcome from the start, so that a rate over the first hour is

@@ -71,8 +71,14 @@ impl Collector {
     /// Where there is no port to be had.
     pub fn start(manners: Manners) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        // Without waiting, so that it can be started from within another runtime.
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        let listener = {
+            let _inside = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
         let state = State { manners, seen: vec![], bodies: vec![], headers: vec![], requests: 0 };
         let state = Arc::new(Mutex::new(state));
         let kept = state.clone();

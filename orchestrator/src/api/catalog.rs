@@ -1,6 +1,7 @@
 //! Repos, builds, images, pools, statistics, and what the machine room asks: readiness and metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -9,8 +10,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use domain::{BuildId, Error, RepoName, RepoSpec, Result, Trigger};
+use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::mpsc;
 use utoipa::IntoParams;
 
 use super::audit::Made;
@@ -32,15 +35,17 @@ pub async fn ready(State(app): Hotbed) -> Response {
 }
 
 /// The metrics, for Prometheus.
-pub async fn metrics(State(app): Hotbed) -> ApiResult<Response> {
+pub async fn metrics(State(app): Hotbed) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    // With many repos it takes milliseconds, and claims are not to wait for them.
-    let text = tokio::task::spawn_blocking(move || {
+    // With many repos it is millions of bytes: they leave while the next ones are written, off the threads that claims
+    // need. Nothing waits for whoever reads them.
+    let (written, mut pages) = mpsc::unbounded_channel();
+    tokio::task::spawn_blocking(move || {
         app.measure();
-        app.metrics.encode()
+        app.metrics.pages(&mut |page| drop(written.send(page)));
     });
-    let text = text.await.map_err(|e| Error::permanent("write the metrics").caused_by(e))?;
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    let pages = stream::poll_fn(move |cx| pages.poll_recv(cx)).map(Ok::<_, Infallible>);
+    ([(header::CONTENT_TYPE, kind)], Body::from_stream(pages)).into_response()
 }
 
 fn view(app: &App, spec: &RepoSpec) -> RepoView {

@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-use super::catalogue::{Labels, Section};
+use super::catalogue::{Labels, Pages, Section};
 
 /// A metric that can be shown in few pieces. Clones are the same metric.
 pub trait Shown: TypedMetric + Clone + Send + Sync + 'static {
@@ -186,13 +186,13 @@ impl<L: Labels, M: Clone> Series<L, M> {
 }
 
 impl<L: Labels, M: Shown> Section for ByRepo<L, M> {
-    fn write(&self, out: &mut String) -> std::fmt::Result {
+    fn write(&self, out: &mut Pages<'_>) -> std::fmt::Result {
         let series = self.0.series.read().unwrap_or_else(PoisonError::into_inner);
         if !series.all.is_empty() {
-            out.push_str(&self.0.about);
+            out.page().push_str(&self.0.about);
         }
         for (labels, metric) in &series.all {
-            metric.show(&self.0.heads, labels, out);
+            metric.show(&self.0.heads, labels, out.page());
         }
         Ok(())
     }
@@ -219,7 +219,10 @@ mod tests {
 
     fn shown(section: &dyn Section) -> Vec<String> {
         let mut text = String::new();
-        section.write(&mut text).unwrap();
+        let mut hand_on = |page: String| text.push_str(&page);
+        let mut pages = Pages::to(&mut hand_on);
+        section.write(&mut pages).unwrap();
+        pages.end();
         sorted(&text)
     }
 
@@ -281,6 +284,21 @@ mod tests {
         assert_eq!(shown(&seconds), as_the_library_writes("s", lasting));
         assert_eq!(shown(&tally), as_the_library_writes("h", histogram));
         assert_eq!(shown(&tally).len(), 2 + 3 * 6);
+    }
+
+    #[test]
+    fn many_series_come_in_pages_and_all_of_them_come() {
+        let family = ByRepo::<Both, Counter>::new("hotbed_n", "What it is", &[]);
+        for i in 0..20_000 {
+            family.get_or_create(&both(&format!("acme/repo-{i}"), "a")).inc();
+        }
+        let mut all = Vec::new();
+        let mut hand_on = |page: String| all.push(page);
+        let mut pages = Pages::to(&mut hand_on);
+        family.write(&mut pages).unwrap();
+        pages.end();
+        assert!(all.len() > 2 && all.iter().all(|page| page.ends_with('\n')), "{} pages", all.len());
+        assert_eq!(all.concat().lines().count(), 20_002);
     }
 
     #[test]

@@ -125,12 +125,41 @@ fn kind_of<M: TypedMetric>() -> &'static str {
 
 /// A part of what a scrape gets.
 pub trait Section: Send + Sync {
-    fn write(&self, out: &mut String) -> std::fmt::Result;
+    fn write(&self, out: &mut Pages<'_>) -> std::fmt::Result;
 }
 
 impl Section for Registry {
-    fn write(&self, out: &mut String) -> std::fmt::Result {
-        text::encode_registry(out, self)
+    fn write(&self, out: &mut Pages<'_>) -> std::fmt::Result {
+        text::encode_registry(out.page(), self)
+    }
+}
+
+/// Text that is handed on while the rest is still being written.
+pub struct Pages<'a> {
+    page: String,
+    /// Gets a page; must not wait, because whoever writes may hold a lock.
+    hand_on: &'a mut dyn FnMut(String),
+}
+
+impl<'a> Pages<'a> {
+    /// Bytes after which a page is full; a line or two may be more.
+    const FULL: usize = 256 << 10;
+
+    pub fn to(hand_on: &'a mut dyn FnMut(String)) -> Self {
+        Self { page: String::new(), hand_on }
+    }
+
+    /// Where the next line goes.
+    pub fn page(&mut self) -> &mut String {
+        if self.page.len() >= Self::FULL {
+            let next = String::with_capacity(Self::FULL + (Self::FULL >> 3));
+            (self.hand_on)(std::mem::replace(&mut self.page, next));
+        }
+        &mut self.page
+    }
+
+    pub fn end(self) {
+        (self.hand_on)(self.page);
     }
 }
 

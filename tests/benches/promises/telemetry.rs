@@ -153,6 +153,7 @@ pub async fn count(dir: &Path, stock: &Stock) -> Result<()> {
         metrics.synced(&record, took);
         metrics.session_ready(&record, took);
         metrics.gate_waited(took);
+        metrics.api_answered(&Method::POST, "/v1/sessions", 201, took);
         metrics.session_wakes.inc();
     }
     let seconds = begun.elapsed().as_secs_f64() / f64::from(COUNTED);
