@@ -182,21 +182,34 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
-/// A server with a hundred repos, each with a member that waits and all schedules on, that nobody calls: the share of a
-/// core that it and its children take, and its resident memory.
+/// A server with a hundred repos and all schedules on, that nobody calls: the share of a core that it takes, and its
+/// resident memory. Once with empty pools; and once with a member of each that waits, whose upstream is asked every
+/// minute (`pool.fresh_within`), with the git that it runs for that and, as upstream is a directory, upstream's, too.
 pub async fn still(report: &mut Report) -> Result<()> {
-    let dir = stage::scratch()?;
-    let repos = (0..STILL_REPOS).map(|i| format!("bench/still-{i}")).collect();
-    let stock = Stock { repos, schedules: true, ..Stock::of("", 1) };
-    let mut server = Server::start("still", dir.path(), &stock)?;
-    tokio::task::block_in_place(|| server.hear())?;
-    tokio::time::sleep(SETTLE).await;
-    let (before, begun) = (processor(server.id())?, Instant::now());
-    tokio::time::sleep(OVER).await;
-    let (took, over) = (processor(server.id())? - before, begun.elapsed());
-    note(format!("{STILL_REPOS} repos with a member each, over {:.0} s", over.as_secs_f64()));
-    report.row("idle_cpu", "%", &[100.0 * took.as_secs_f64() / over.as_secs_f64()], Target::p50(0.5));
-    report.row("idle_rss", "MiB", &[resident(server.id())?], Target::p50(80.0));
+    for (members, name) in [(0, "idle_cpu"), (1, "idle_cpu_kept_fresh")] {
+        let dir = stage::scratch()?;
+        let repos = (0..STILL_REPOS).map(|i| format!("bench/still-{i}")).collect();
+        let stock = Stock { repos, schedules: true, ..Stock::of("", members) };
+        let mut server = Server::start("still", dir.path(), &stock)?;
+        tokio::task::block_in_place(|| server.hear())?;
+        tokio::time::sleep(SETTLE).await;
+        let (before, begun) = (processor(server.id())?, Instant::now());
+        tokio::time::sleep(OVER).await;
+        let over = begun.elapsed().as_secs_f64();
+        let took: Vec<f64> = processor(server.id())?
+            .iter()
+            .zip(before)
+            .map(|(now, then)| 100.0 * (now - then) / over)
+            .collect();
+        note(format!(
+            "{STILL_REPOS} repos, {members} waiting of each, over {over:.0} s: its own {:.2} %, git's {:.2} %",
+            took[0], took[1]
+        ));
+        report.row(name, "%", &[took[0] + took[1]], Target::p50(0.5));
+        if members > 0 {
+            report.row("idle_rss", "MiB", &[resident(server.id())?], Target::p50(80.0));
+        }
+    }
     Ok(())
 }
 
@@ -209,17 +222,21 @@ pub async fn stand(dir: &Path, stock: &Stock) -> Result<()> {
     app.serve(listener).await
 }
 
-/// Time on processors of a process and of its children that have ended.
-fn processor(pid: u32) -> Result<Duration> {
+/// Seconds on processors of a process, and of its children that have ended.
+fn processor(pid: u32) -> Result<[f64; 2]> {
     let read = || Error::permanent("read the processor time of the bench's server");
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|e| read().caused_by(e))?;
     // Behind the name, which may hold anything: state is field 3, the four times are 14 to 17.
-    let fields: Vec<_> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks: Option<u64> = fields.get(11..15).map(|t| t.iter().filter_map(|n| n.parse::<u64>().ok()).sum());
+    let behind = stat.rsplit(") ").next().unwrap_or_default();
+    let ticks: Vec<f64> = behind.split(' ').skip(11).take(4).filter_map(|n| n.parse().ok()).collect();
     // SAFETY: a plain question to the system.
-    let a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    let a_second = u64::try_from(a_second).ok().filter(|n| *n > 0).ok_or_else(read)?;
-    Ok(Duration::from_millis(ticks.ok_or_else(read)? * 1000 / a_second))
+    let a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+    match ticks[..] {
+        [user, system, of_user, of_system] if a_second > 0.0 => {
+            Ok([(user + system) / a_second, (of_user + of_system) / a_second])
+        }
+        _ => Err(read()),
+    }
 }
 
 fn resident(pid: u32) -> Result<f64> {

@@ -36,7 +36,7 @@ const SECTIONS: [(&str, &[&str]); 24] = [
     ("sizing", &["idle_hours_ratio_best_fixed"]),
     ("scrape", &["scrape_1000_repos"]),
     ("start", &["start_1000_repos"]),
-    ("idle", &["idle_cpu", "idle_rss"]),
+    ("idle", &["idle_cpu", "idle_cpu_kept_fresh", "idle_rss"]),
     ("looks", &["tick_unchanged"]),
     ("webhooks", &["webhooks_per_s", "webhook_answer"]),
     ("pulls", &["pr_own_time"]),

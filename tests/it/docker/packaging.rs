@@ -179,14 +179,16 @@ fn the_socket_is_handed_over() {
     server.arg(hotbed_in(dir.path())).arg("--config").arg(&config).arg("serve");
     let server = server.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("systemd-socket-activate");
 
-    let begun = Instant::now();
-    let mut early = loop {
-        match UnixStream::connect(&socket) {
-            Ok(stream) => break stream,
-            Err(e) => assert!(begun.elapsed() < PATIENCE, "{e}"),
+    let mut early = None;
+    on_docker(async {
+        let begun = Instant::now();
+        while early.is_none() {
+            early = UnixStream::connect(&socket).ok();
+            assert!(begun.elapsed() < PATIENCE, "nobody listens at {}", socket.display());
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        std::thread::sleep(Duration::from_millis(5));
-    };
+    });
+    let mut early = early.expect("a connection");
     early.write_all(b"GET /healthz HTTP/1.1\r\nHost: hotbed\r\nConnection: close\r\n\r\n").expect("write");
     let mut answer = String::new();
     early.read_to_string(&mut answer).expect("an answer");

@@ -91,7 +91,8 @@ fn every_metric_moves_and_every_panel_has_data() {
         said_as_described(&described, &samples);
 
         // A panel leads from a slow claim to its trace, and the collector has it.
-        for metric in ["hotbed_session_claim_seconds", "hotbed_session_ready_seconds", "hotbed_exec_seconds"] {
+        for metric in ["hotbed_session_claim_seconds", "hotbed_session_ready_seconds", "hotbed_exec_seconds"]
+        {
             let examples = prometheus.examples(&format!("{metric}_bucket")).await;
             assert!(!examples.is_empty(), "{metric} has no example");
             w.wait_for("their traces are kept", || {

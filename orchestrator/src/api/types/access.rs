@@ -129,8 +129,7 @@ pub struct AuditView {
 impl AuditView {
     pub fn of(seq: u64, entry: &AuditEntry) -> Self {
         let outcome = entry.outcome().to_owned();
-        let AuditEntry { at, who, key, user, from, action, subject, made, status, times } =
-            entry.clone();
+        let AuditEntry { at, who, key, user, from, action, subject, made, status, times } = entry.clone();
         Self {
             seq,
             at,
