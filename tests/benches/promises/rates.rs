@@ -40,7 +40,7 @@ const RATE_MEMBERS: u32 = 60_000;
 
 /// A child that serves, and how to reach it.
 pub struct Site {
-    _server: Server,
+    pub server: Server,
     _dir: tempfile::TempDir,
     pub address: String,
     pub key: String,
@@ -52,7 +52,7 @@ impl Site {
         let mut server = Server::start("serve", dir.path(), stock)?;
         let said = tokio::task::block_in_place(|| server.hear())?;
         let text = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
-        Ok(Self { address: text("address"), key: text("key"), _server: server, _dir: dir })
+        Ok(Self { address: text("address"), key: text("key"), server, _dir: dir })
     }
 
     /// Connections that stand and have been used.

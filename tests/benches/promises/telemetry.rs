@@ -14,9 +14,8 @@ use http::Method;
 use orchestrator::metrics::Metrics;
 use serde_json::json;
 use tests::collector::{Collector, Manners};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::fake::{Server, Stock, say, start};
 use crate::rates::{Site, new_session, order};
@@ -26,116 +25,148 @@ use crate::wire::{Wire, parse};
 
 const REPO: &str = "bench/seen";
 const CLIENTS: usize = 32;
-const MEMBERS: u32 = 40_000;
-/// Each is a turn of both servers.
+/// A turn is so many claims of one server. Short, so that both see the same machine; many, because one differs from the next by a
+/// tenth and more, traced or not.
+const TURN: usize = 200;
+/// A round is a turn of each; so many make a sample.
 const ROUNDS: usize = 24;
-const TURN: Duration = Duration::from_millis(500);
-/// What a turn leaves to be done is done before the next one.
-const SETTLE: Duration = Duration::from_millis(150);
+const SAMPLES: usize = 9;
+/// No turn finds the pool empty, with the sample that warms up; nor is it refilled meanwhile, which takes more than what is measured.
+const MEMBERS: u32 = 48_100;
+const REFILL_MS: u64 = 3_600_000;
+/// Traces a second. Half of the time it is the other server's turn, and claims that never pause have 50 a second in all.
+const TRACES: u32 = 25;
 /// As Prometheus does it that is told nothing else. Its share is added by calculation: a turn is too short for it.
 const SCRAPED_EVERY: Duration = Duration::from_secs(15);
 /// How often a claim is counted to learn what that takes.
 const COUNTED: u32 = 200_000;
 
-/// As a configuration says it that names an endpoint and nothing else.
+/// As a configuration says it that names an endpoint, but for how often.
 pub fn exported_to(endpoint: String) -> TracingSettings {
     TracingSettings {
         endpoint,
         service_name: "hotbed".into(),
         sample: 1.0,
-        per_second: 50,
+        per_second: TRACES,
         headers: BTreeMap::new(),
     }
 }
 
-/// One of the two servers, and the claims that it has answered.
+/// One of the two servers, and who claims there.
 struct Side {
     site: Site,
-    claims: Arc<AtomicUsize>,
+    wires: Vec<Wire>,
+    /// Seconds of its turns.
+    busy: f64,
 }
 
+/// A machine that claims keep busy has as many of them as the server's processor time allows, and it is that which is compared:
+/// all of it, from a sample's first claim to its last, with what is exported beside and after.
 pub async fn cost(report: &mut Report) -> Result<()> {
     let collector =
         Collector::start(Manners::Forgets).map_err(|e| Error::permanent("start a collector").caused_by(e))?;
-    let stock = Stock { starting: 64, ..Stock::of(REPO, MEMBERS) };
+    let stock = Stock { starting: 1, create_ms: REFILL_MS, ..Stock::of(REPO, MEMBERS) };
     let seen = Stock { tracing: Some(collector.endpoint()), ..stock.clone() };
-    let sides = [side(&stock)?, side(&seen)?];
-    let (turn, whose) = watch::channel(None);
-    let mut clients = JoinSet::new();
-    for (number, side) in sides.iter().enumerate() {
-        for wire in side.site.wires(CLIENTS).await? {
-            clients.spawn(claim(wire, whose.clone(), number, side.claims.clone()));
+    let mut sides = Vec::new();
+    for stock in [&stock, &seen] {
+        let site = Site::start(stock)?;
+        let wires = site.wires(CLIENTS).await?;
+        sides.push(Side { site, wires, busy: 0.0 });
+    }
+    let mut took = [Vec::new(), Vec::new()];
+    for sample in 0..=SAMPLES {
+        let before = [sides[0].processor()?, sides[1].processor()?];
+        for round in 0..ROUNDS {
+            // Who is first changes, so that a machine that gets slower or faster is no side's fault.
+            for number in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+                sides[number].turn().await?;
+            }
+        }
+        for (side, (took, before)) in sides.iter_mut().zip(took.iter_mut().zip(before)) {
+            // The first one warms up.
+            match sample {
+                0 => side.busy = 0.0,
+                _ => took.push((side.processor()? - before) * 1e6 / (TURN * ROUNDS) as f64),
+            }
         }
     }
-    let mut scraper = Wire::connect(&sides[1].site.address, &sides[1].site.key).await?;
-    let (mut scrapes, mut rates) = (Vec::new(), [Vec::new(), Vec::new()]);
-    for round in 0..=ROUNDS {
-        let mut rate = [0.0; 2];
-        // Who is first changes, so that a machine that gets slower or faster is no side's fault.
-        for number in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-            let _ = turn.send(Some(number));
-            sleep(SETTLE).await;
-            let claims = &sides[number].claims;
-            let (before, begun) = (claims.load(Ordering::Relaxed), Instant::now());
-            sleep(TURN).await;
-            rate[number] = (claims.load(Ordering::Relaxed) - before) as f64 / begun.elapsed().as_secs_f64();
-            let _ = turn.send(None);
-            sleep(SETTLE).await;
-        }
-        if let Some(done) = clients.try_join_next() {
-            return done.map_err(|e| Error::permanent("a client of the bench").caused_by(e))?;
-        }
-        let begun = Instant::now();
-        scraper.raw(Method::GET, "/metrics", Bytes::new()).await?;
-        let scrape = begun.elapsed().as_secs_f64();
-        // The first one warms up.
-        if round > 0 {
-            scrapes.push(scrape);
-            rates.iter_mut().zip(rate).for_each(|(all, one)| all.push(one));
-        }
-    }
-    let spans = collector.requests();
-    if spans == 0 {
+    let batches = collector.requests();
+    if batches == 0 {
         return Err(Error::permanent("no span left the server whose traces were to be measured"));
     }
-    let counting = counting(median(&rates[0]))?;
-    let scraping = 100.0 * median(&scrapes) / SCRAPED_EVERY.as_secs_f64() / cores();
+    let scraping = 100.0 * sides[1].scrape().await? / SCRAPED_EVERY.as_secs_f64() / cores();
+    let rates = [0, 1].map(|side: usize| (SAMPLES * ROUNDS * TURN) as f64 / sides[side].busy);
+    let counting = counting(rates[0])?;
     note(format!(
-        "{:.0} claims/s untraced, {:.0} traced, {spans} batches of spans; of the time of all cores, counting takes {counting:.2} % \
-         and being scraped {scraping:.2} %",
-        median(&rates[0]),
-        median(&rates[1])
+        "{:.0} claims/s untraced, {:.0} traced; {:.0} and {:.0} us of processor each; {batches} batches of spans",
+        rates[0],
+        rates[1],
+        median(&took[0]),
+        median(&took[1])
     ));
-    // Two rounds together: in one of them either was first.
-    let pairs = rates[0].chunks(2).zip(rates[1].chunks(2));
-    let cost = |(bare, traced): (&[f64], &[f64])| {
-        100.0 * (1.0 - traced.iter().sum::<f64>() / bare.iter().sum::<f64>()) + counting + scraping
-    };
-    let costs: Vec<_> = pairs.map(cost).collect();
+    note(format!(
+        "of the time of all cores, counting takes {counting:.2} % and being scraped {scraping:.2} %"
+    ));
+    let pairs = took[0].iter().zip(&took[1]);
+    let costs: Vec<_> =
+        pairs.map(|(bare, traced)| 100.0 * (traced / bare - 1.0) + counting + scraping).collect();
     report.row("telemetry_cost", "%", &costs, Target::p50(3.0));
     Ok(())
 }
 
-fn side(stock: &Stock) -> Result<Side> {
-    Ok(Side { site: Site::start(stock)?, claims: Arc::default() })
+impl Side {
+    async fn turn(&mut self) -> Result<()> {
+        let (left, begun) = (Arc::new(AtomicUsize::new(TURN)), Instant::now());
+        let mut clients = JoinSet::new();
+        for wire in self.wires.drain(..) {
+            clients.spawn(claim(wire, left.clone()));
+        }
+        while let Some(done) = clients.join_next().await {
+            self.wires.push(done.map_err(|e| Error::permanent("a client of the bench").caused_by(e))??);
+        }
+        self.busy += begun.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Seconds that one scrape takes.
+    async fn scrape(&mut self) -> Result<f64> {
+        let mut times = Vec::new();
+        for wire in &mut self.wires {
+            let begun = Instant::now();
+            wire.raw(Method::GET, "/metrics", Bytes::new()).await?;
+            times.push(begun.elapsed().as_secs_f64());
+        }
+        Ok(median(&times))
+    }
+
+    fn processor(&self) -> Result<f64> {
+        processor(self.site.server.id())
+    }
 }
 
-/// Claims without a pause while it is this side's turn; ends with an error only.
-async fn claim(
-    mut wire: Wire,
-    mut whose: watch::Receiver<Option<usize>>,
-    side: usize,
-    claims: Arc<AtomicUsize>,
-) -> Result<()> {
+/// Claims without a pause until none is left to make.
+async fn claim(mut wire: Wire, left: Arc<AtomicUsize>) -> Result<Wire> {
     let body = order(REPO);
-    while whose.wait_for(|turn| *turn == Some(side)).await.is_ok() {
+    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
         let (status, bytes) = wire.raw(Method::POST, "/v1/sessions", body.clone()).await?;
         if parse("/v1/sessions", status, &bytes)?["launch"] != "warm" {
             return Err(Error::permanent("the pool of the bench ran dry"));
         }
-        claims.fetch_add(1, Ordering::Relaxed);
     }
-    Ok(())
+    Ok(wire)
+}
+
+/// Seconds on processors of a process, exactly.
+fn processor(pid: u32) -> Result<f64> {
+    let failed = || Error::permanent("read the processor time of the bench's server");
+    let mut clock = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: both write to what lives here, and nothing else.
+    let read = unsafe {
+        libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) == 0
+            && libc::clock_gettime(clock, &mut time) == 0
+    };
+    read.then(|| time.tv_sec as f64 + time.tv_nsec as f64 / 1e9).ok_or_else(failed)
 }
 
 /// What share of a claim's processor time is spent on its metrics, in percent.
