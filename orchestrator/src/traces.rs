@@ -94,8 +94,10 @@ impl Tracer {
         if self.out.is_none() {
             return Span::Off;
         }
-        let place = parent.map_or(Place::Open, |parent| self.below(&parent));
-        self.open_at(kind, place, self.clock.now())
+        match parent {
+            Some(parent) => self.child(kind, Some(&parent)),
+            None => self.open_at(kind, Place::Open, self.clock.now()),
+        }
     }
 
     /// A span that begins now below `parent`; nothing where there is no trace.
@@ -278,7 +280,9 @@ impl Span {
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         if let Self::Recorded(span) = self {
             debug_assert!(span.kind.attributes.contains(&key), "{} has no {key}", span.kind.name);
-            span.attributes.push(KeyValue::new(key, value));
+            if span.may_be_written() {
+                span.attributes.push(KeyValue::new(key, value));
+            }
         }
     }
 
@@ -336,6 +340,14 @@ impl Span {
 }
 
 impl Recorded {
+    fn may_be_written(&self) -> bool {
+        match &self.place {
+            Place::Open => true,
+            Place::At { here, .. } => here.is_sampled(),
+            Place::Nowhere => false,
+        }
+    }
+
     fn context(&mut self) -> Option<TraceContext> {
         if matches!(self.place, Place::Open) {
             self.place = self.tracer.root();

@@ -26,6 +26,8 @@ const QUEUE: usize = 4096;
 const BATCH: usize = 512;
 /// How long the first span of a batch waits for others.
 const LINGER: Duration = Duration::from_secs(1);
+/// How often it is looked meanwhile what has come. In between the queue has to hold it.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// One request to the collector.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -132,11 +134,14 @@ impl Export {
                     }
                 }
             }
+            // Between two looks nobody is woken, however many spans come.
             let fill = async {
                 while batch.len() < BATCH {
-                    let room = BATCH - batch.len();
-                    if waiting.recv_many(&mut batch, room).await == 0 {
-                        return;
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    while batch.len() < BATCH
+                        && let Ok(span) = waiting.try_recv()
+                    {
+                        batch.push(span);
                     }
                 }
             };
