@@ -712,6 +712,16 @@ impl World {
     pub async fn builds_idle(&self, patience: Duration) {
         let idle = || self.specs.iter().all(|s| self.app().builds.is_idle(&s.name));
         self.wait_up_to(patience, "no build is under way", async || idle().then_some(())).await;
+        // Its slot is free a moment before its end is on the disk.
+        let written = async || {
+            for spec in &self.specs {
+                if self.builds_of(&spec.name).await.iter().any(|b| b.ended_at.is_none()) {
+                    return None;
+                }
+            }
+            Some(())
+        };
+        self.wait_up_to(patience, "the end of each build is written", written).await;
     }
 
     /// All builds of a repo, newest first.
