@@ -143,6 +143,7 @@ pub struct Agents {
     inner: Mutex<Inner>,
     /// New sandboxes' agents dial.
     mute: AtomicBool,
+    mute_next: AtomicBool,
 }
 
 #[derive(Default)]
@@ -186,7 +187,8 @@ impl Agents {
             inner.present.insert(start.id, (agent.clone(), start.boot.token.clone()));
             agent
         };
-        if !self.mute.load(Ordering::Relaxed) {
+        let first = self.mute_next.swap(false, Ordering::Relaxed);
+        if !first && !self.mute.load(Ordering::Relaxed) {
             self.join(agent, start.boot.token.clone());
         }
     }
@@ -245,6 +247,11 @@ impl Agents {
     /// New sandboxes' agents don't dial while this holds.
     pub fn mute(&self, on: bool) {
         self.mute.store(on, Ordering::Relaxed);
+    }
+
+    /// The agent of the next sandbox doesn't dial; that of the one after it does.
+    pub fn mute_next(&self) {
+        self.mute_next.store(true, Ordering::Relaxed);
     }
 
     pub fn all(&self) -> Vec<Arc<FakeAgent>> {
