@@ -103,8 +103,6 @@ fn f3_a_lost_answer_to_bind() {
 fn f3_f11_a_lost_answer_to_start() {
     World::with(Setup::pool(0), async |w| {
         w.allow_engine_trouble();
-        // Its agent comes just as a sandbox is given up.
-        w.allow_log("could not read the note of an image");
         // The agent is there before the engine's answer, or behind it, or not at all.
         for mute in [false, false, false, false, true] {
             if mute {

@@ -82,6 +82,11 @@ impl Fleet {
         }
         let note = match image_builder::read_note(&**link).await {
             Ok(note) => note,
+            // It dials again, or its deadline passes, or it was given up.
+            Err(e) if link.is_closed() => {
+                debug!(sandbox = %entry.id, error = %e.chain(), "an agent went away before the note of its image was read");
+                return false;
+            }
             Err(e) if e.kind().is_retryable() || !entry.is_unclaimed() => {
                 warn!(sandbox = %entry.id, error = %e.chain(), "could not read the note of an image");
                 entry.set_environment(Environment::Failed(e.chain()));
