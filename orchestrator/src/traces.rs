@@ -91,12 +91,10 @@ impl Tracer {
     /// A span that begins now, below another one or as the first of its trace. Where it stands is decided when that is
     /// first asked, so that it can still [`Span::join`] a trace.
     pub fn begin(self: &Arc<Self>, kind: &'static Kind, parent: Option<TraceContext>) -> Span {
-        if self.out.is_none() {
-            return Span::Off;
-        }
         match parent {
             Some(parent) => self.child(kind, Some(&parent)),
-            None => self.open_at(kind, Place::Open, self.clock.now()),
+            None if self.is_on() => self.open_at(kind, Place::Open, self.clock.now()),
+            None => Span::Off,
         }
     }
 
