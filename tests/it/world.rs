@@ -141,8 +141,9 @@ pub fn ada() -> Identity {
 #[derive(Default)]
 pub struct Agents {
     inner: Mutex<Inner>,
-    /// New sandboxes' agents dial.
+    /// New sandboxes' agents don't dial.
     mute: AtomicBool,
+    /// The next one's doesn't.
     mute_next: AtomicBool,
 }
 
@@ -187,8 +188,8 @@ impl Agents {
             inner.present.insert(start.id, (agent.clone(), start.boot.token.clone()));
             agent
         };
-        let first = self.mute_next.swap(false, Ordering::Relaxed);
-        if !first && !self.mute.load(Ordering::Relaxed) {
+        let this_one = self.mute_next.swap(false, Ordering::Relaxed);
+        if !this_one && !self.mute.load(Ordering::Relaxed) {
             self.join(agent, start.boot.token.clone());
         }
     }

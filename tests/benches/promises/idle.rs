@@ -223,7 +223,7 @@ pub async fn stand(dir: &Path, stock: &Stock) -> Result<()> {
 }
 
 /// Seconds on processors of a process, and of its children that have ended.
-fn processor(pid: u32) -> Result<[f64; 2]> {
+pub fn processor(pid: u32) -> Result<[f64; 2]> {
     let read = || Error::permanent("read the processor time of the bench's server");
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|e| read().caused_by(e))?;
     // Behind the name, which may hold anything: state is field 3, the four times are 14 to 17.

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::fake::{Server, Stock, say, start};
+use crate::idle::processor;
 use crate::rates::{Site, new_session, order};
 use crate::report::{Report, Target, median, note};
 use crate::stage;
@@ -139,8 +140,10 @@ impl Side {
         Ok(median(&times))
     }
 
+    /// Its seconds on processors so far.
     fn processor(&self) -> Result<f64> {
-        processor(self.site.server.id())
+        let [its_own, _] = processor(self.site.server.id())?;
+        Ok(its_own)
     }
 }
 
@@ -154,19 +157,6 @@ async fn claim(mut wire: Wire, left: Arc<AtomicUsize>) -> Result<Wire> {
         }
     }
     Ok(wire)
-}
-
-/// Seconds on processors of a process, exactly.
-fn processor(pid: u32) -> Result<f64> {
-    let failed = || Error::permanent("read the processor time of the bench's server");
-    let mut clock = 0;
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: both write to what lives here, and nothing else.
-    let read = unsafe {
-        libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) == 0
-            && libc::clock_gettime(clock, &mut time) == 0
-    };
-    read.then(|| time.tv_sec as f64 + time.tv_nsec as f64 / 1e9).ok_or_else(failed)
 }
 
 /// What share of a claim's processor time is spent on its metrics, in percent.
