@@ -272,8 +272,9 @@ ENGINE = Board(
             lines("Memory of Hotbed", "Resident; sandboxes are not in it.", "bytes", ("{{instance}}", 'process_resident_memory_bytes{job="hotbed"}')),
             lines("Open files of Hotbed", "One for each agent, and those of its clients.", "none", ("{{instance}}", 'process_open_fds{job="hotbed"}')),
             lines(
-                "Work behind the answers, a second", "Commits to the store, fetches from upstream, plans of the pool, wakes of sessions: they grow with the sessions, not faster.", "none",
-                ("commits", rate("hotbed_store_commits_total")), ("fetches", rate("hotbed_git_fetches_total")),
+                "Work behind the answers, a second", "Commits to the store, fetches from upstream and looks that spared one, plans of the pool, wakes of sessions: they grow with the sessions, not faster.", "none",
+                ("commits", rate("hotbed_store_commits_total")),
+                ("fetches", rate("hotbed_git_fetches_total")), ("fetches spared", rate("hotbed_git_fetches_spared_total")),
                 ("pool plans", rate("hotbed_pool_plans_total")), ("session wakes", rate("hotbed_session_wakes_total")),
             ),
             stat("Up for", "Since the last start.", "s", 'time() - max(process_start_time_seconds{job="hotbed"})', width=6),

@@ -24,7 +24,7 @@ pub struct Target {
     pub words: &'static [&'static [u8]],
 }
 
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "config",
         run: config,
@@ -51,6 +51,16 @@ pub const TARGETS: [Target; 7] = [
             b"0000",
         ],
         words: &[b"0000", b"0001", b"ffff", b"0004", b"push-cert", b"shallow ", b"refs/heads/", b"\0"],
+    },
+    Target {
+        name: "listings",
+        run: listings,
+        seeds: &[
+            b"003d1111111111111111111111111111111111111111 refs/heads/main\n0000",
+            b"003d1111111111111111111111111111111111111111 refs/heads/main\n003a2222222222222222222222222222222222222222 refs/tags/v1\n0000",
+            b"00321111111111111111111111111111111111111111 HEAD\n0000",
+        ],
+        words: &[b"0000", b"0001", b"0002", b"ffff", b"0004", b"003d", b"refs/heads/", b"refs/tags/", b" peeled:", b"\n"],
     },
     Target {
         name: "webhook",
@@ -140,6 +150,26 @@ pub fn pkt_lines(bytes: &[u8]) {
                 "a part is taken for the whole"
             );
         }
+    }
+}
+
+/// An upstream's branches and tags: what is understood of the whole is not understood of a part, each name is there
+/// once, and said again it says the same.
+pub fn listings(bytes: &[u8]) {
+    let Some(listing) = git::parse_listing(bytes) else { return };
+    let refs: Vec<_> = listing.refs().collect();
+    assert!(refs.is_sorted() && refs.windows(2).all(|two| two[0].0 != two[1].0), "out of order");
+    let mut again = String::new();
+    for (name, id) in &refs {
+        assert!(id.len() == 40 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+        assert!(name.starts_with("refs/heads/") || name.starts_with("refs/tags/"), "{name}");
+        let line = format!("{id} {name}\n");
+        again += &format!("{:04x}{line}", line.len() + 4);
+    }
+    again += "0000";
+    assert_eq!(git::parse_listing(again.as_bytes()).as_ref(), Some(&listing));
+    for cut in [bytes.len() - 1, bytes.len() / 2] {
+        assert!(git::parse_listing(&bytes[..cut]).is_none(), "a part is taken for the whole");
     }
 }
 

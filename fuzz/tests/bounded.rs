@@ -78,4 +78,4 @@ macro_rules! each {
     };
 }
 
-each!(config recipe pkt_lines webhook agent_frames paths cron);
+each!(config recipe pkt_lines listings webhook agent_frames paths cron);

@@ -149,6 +149,8 @@ impl Host {
         if let Some(answer) = self.faults.intercept(&request).await {
             return answer;
         }
+        #[cfg(feature = "testing")]
+        let request = self.faults.change(request);
         let answer = match serve_git(&self.root, request).await {
             Ok(answer) => answer,
             Err(e) => {

@@ -3,15 +3,17 @@
 //! else, and the forge for repositories without GitHub.
 //!
 //! Fetch and push over the network are done by the `git` program (protocol v2, proxies, certificates, credential
-//! helpers of the operator all work); git2 answers questions about objects that are already here. This is the
-//! only crate that names git2. What is policy – when to refresh, who may push what – is the caller's.
+//! helpers of the operator all work), where a glance does not show that there is nothing to fetch; git2 answers
+//! questions about objects that are already here. This is the only crate that names git2. What is policy – when to refresh, who may push what – is the caller's.
 
 mod failure;
 mod flight;
 pub mod forge;
 mod gateway;
+mod glance;
 pub mod hosting;
 mod look;
+mod ls_refs;
 mod mirrors;
 mod objects;
 mod pktline;
@@ -25,6 +27,7 @@ mod tree;
 pub use failure::redact;
 pub use forge::{Ledger, LocalForge};
 pub use gateway::{Access, Caller, Gateway, GatewayOptions, PushEvent, Traffic};
+pub use ls_refs::{Listing, parse_listing};
 pub use mirrors::{Authority, Credentials, Direction, MirrorOptions, MirrorSet, Remote};
 pub use objects::Moved;
 pub use pktline::{Command, PktError, PushRequest, parse_commands};

@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 
 use crate::failure;
 use crate::flight::Flights;
+use crate::glance::{Acquaintance, CERTIFICATES, Glances};
 use crate::look::{self, Look};
 use crate::objects::{self, FETCHED, Moved, Objects};
 use crate::process::{Git, Output};
@@ -140,6 +141,8 @@ pub struct MirrorOptions {
     pub max_push: u64,
     /// The git program.
     pub program: PathBuf,
+    /// Certificates, as PEM, that upstreams are held to instead of the system's; `GIT_SSL_CAINFO` of the environment.
+    pub certificates: Option<PathBuf>,
     pub credentials: Option<Arc<dyn Credentials>>,
 }
 
@@ -150,6 +153,7 @@ impl Default for MirrorOptions {
             clone_deadline: Duration::from_secs(30 * 60),
             max_push: 512 * 1024 * 1024,
             program: "git".into(),
+            certificates: std::env::var_os(CERTIFICATES).map(PathBuf::from),
             credentials: None,
         }
     }
@@ -172,7 +176,9 @@ struct Inner {
     options: MirrorOptions,
     remotes: RwLock<HashMap<RepoName, Remote>>,
     mirrors: Mutex<HashMap<RepoName, Arc<Mirror>>>,
+    glances: Glances,
     fetches: AtomicU64,
+    spared: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -180,6 +186,7 @@ struct Mirror {
     objects: Objects,
     flights: Arc<Flights<bool>>,
     claims: Arc<Mutex<Claims>>,
+    upstream: Acquaintance,
     /// When the last refresh that succeeded began.
     fresh: Mutex<Option<Instant>>,
     /// Seen on disk once; saves a look at each question.
@@ -200,9 +207,19 @@ impl MirrorSet {
             .map_err(|e| {
                 Error::permanent(format!("prepare the mirrors' directory {}", dir.display())).caused_by(e)
             })?;
-        let (known, mirrors, fetches) = (RwLock::default(), Mutex::default(), AtomicU64::new(0));
-        let inner = Inner { dir, hooks, options, remotes: known, mirrors, fetches };
-        let set = Self(Arc::new(inner));
+        let glances =
+            Glances::new(&options.program, options.certificates.clone(), &dir.join("none"), LOCAL_DEADLINE)
+                .await;
+        let set = Self(Arc::new(Inner {
+            dir,
+            hooks,
+            options,
+            remotes: RwLock::default(),
+            mirrors: Mutex::default(),
+            glances,
+            fetches: AtomicU64::new(0),
+            spared: AtomicU64::new(0),
+        }));
         set.set_remotes(remotes);
         Ok(set)
     }
@@ -284,6 +301,11 @@ impl MirrorSet {
         self.0.fetches.load(Ordering::Relaxed)
     }
 
+    /// Refreshes since the start that needed no fetch, because a look at upstream showed that nothing had moved.
+    pub fn fetches_spared(&self) -> u64 {
+        self.0.spared.load(Ordering::Relaxed)
+    }
+
     /// Refreshes without waiting for it; a failure is logged.
     pub(crate) fn refresh_soon(&self, repo: &RepoName) {
         let (set, repo) = (self.clone(), repo.clone());
@@ -324,7 +346,8 @@ impl MirrorSet {
         let path = self.path(repo);
         let workflows = authority.as_ref().and_then(|a| a.workflows);
         let look = Look { mirror: path.clone(), new, policy: remote.pushes, workflows };
-        let git = with_upstream(self.serving(&path), &remote.url, header(authority.as_ref()))
+        let git = self
+            .with_upstream(self.serving(&path), &remote.url, header(authority.as_ref()))
             .config("core.hooksPath", self.0.hooks.to_string_lossy())
             .config("receive.maxInputSize", self.0.options.max_push.to_string())
             .config("receive.denyDeletes", "true")
@@ -367,6 +390,16 @@ impl MirrorSet {
         self.0.options.max_push
     }
 
+    fn with_upstream(&self, mut git: Git, url: &str, header: Option<&str>) -> Git {
+        if let Some(certificates) = &self.0.options.certificates {
+            git = git.env(CERTIFICATES, certificates);
+        }
+        if let Some(header) = header {
+            git = git.config("http.extraHeader", header);
+        }
+        git.config(&format!("remote.{UPSTREAM}.url"), url)
+    }
+
     fn serving(&self, path: &Path) -> Git {
         Git::new(&self.0.options.program)
             .config("safe.directory", path.to_string_lossy())
@@ -394,6 +427,7 @@ impl MirrorSet {
                 objects: Objects::new(self.path(repo)),
                 flights: Arc::default(),
                 claims: Arc::default(),
+                upstream: Acquaintance::default(),
                 fresh: Mutex::default(),
                 made: AtomicBool::new(false),
             })
@@ -439,7 +473,6 @@ impl MirrorSet {
         let authority = self.authority(repo, Direction::Fetch, None).await?;
         let upstream = Upstream { set: self, repo, url: &url, header: header(authority.as_ref()) };
         let began = Instant::now();
-        self.0.fetches.fetch_add(1, Ordering::Relaxed);
         let moved = if is_made(mirror.objects.dir()).await {
             upstream.update(&mirror).await?
         } else {
@@ -472,14 +505,6 @@ fn header(authority: Option<&Authority>) -> Option<&str> {
     authority.map(|a| a.header.as_str())
 }
 
-fn with_upstream(git: Git, url: &str, header: Option<&str>) -> Git {
-    let git = git.config(&format!("remote.{UPSTREAM}.url"), url);
-    match header {
-        Some(header) => git.config("http.extraHeader", header),
-        None => git,
-    }
-}
-
 /// One operation at upstream, with the address and the authority it began with.
 struct Upstream<'a> {
     set: &'a MirrorSet,
@@ -489,10 +514,14 @@ struct Upstream<'a> {
 }
 
 impl Upstream<'_> {
-    /// Fetches into a mirror that is there, and publishes what came.
+    /// Fetches into a mirror that is there, if there may be something to fetch, and publishes what came.
     async fn update(&self, mirror: &Arc<Mirror>) -> Result<bool> {
         mirror.claims.lock().unwrap_or_else(PoisonError::into_inner).fetch_begins();
-        self.fetch(mirror.objects.dir(), self.set.0.options.fetch_deadline).await?;
+        if self.is_unchanged(mirror).await {
+            self.set.0.spared.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.fetch(mirror.objects.dir(), self.set.0.options.fetch_deadline).await?;
+        }
         let claims = mirror.claims.clone();
         let (moved, in_order) = mirror
             .objects
@@ -506,6 +535,16 @@ impl Upstream<'_> {
             self.find_head(&mirror.objects).await?;
         }
         Ok(moved > 0)
+    }
+
+    /// Whether upstream certainly has the branches and tags that were fetched last. What a push brought meanwhile does
+    /// not count as fetched, so after one there is a fetch.
+    async fn is_unchanged(&self, mirror: &Arc<Mirror>) -> bool {
+        let Some(listing) = self.set.0.glances.at(&mirror.upstream, self.url, self.header).await else {
+            return false;
+        };
+        let compare = move |r: &_| objects::has_fetched(r, &listing);
+        mirror.objects.ask(format!("compare {} with upstream", self.repo), compare).await.unwrap_or(false)
     }
 
     /// Makes the mirror beside its place and moves it there when it is complete.
@@ -548,6 +587,7 @@ impl Upstream<'_> {
     }
 
     async fn fetch(&self, dir: &Path, deadline: Duration) -> Result<()> {
+        self.set.0.fetches.fetch_add(1, Ordering::Relaxed);
         let refspec = format!("+refs/heads/*:{FETCHED}*");
         let git = self.git().repository(dir).args([
             "fetch",
@@ -577,7 +617,7 @@ impl Upstream<'_> {
     }
 
     fn git(&self) -> Git {
-        with_upstream(Git::new(&self.set.0.options.program), self.url, self.header)
+        self.set.with_upstream(Git::new(&self.set.0.options.program), self.url, self.header)
     }
 
     async fn run(&self, git: Git, deadline: Duration, what: &str) -> Result<Output> {

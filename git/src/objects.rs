@@ -11,11 +11,14 @@ use domain::{Branch, CommitId, Error, Result};
 use git2::{ErrorCode, Oid, Repository};
 use jiff::Timestamp;
 
+use crate::ls_refs::Listing;
+
 /// Handles that are kept open when nobody uses them.
 const IDLE: usize = 4;
 /// Where fetched branches lie before they are published under `refs/heads`; never shown to clients.
 pub(crate) const FETCHED: &str = "refs/hotbed/upstream/";
 pub(crate) const HEADS: &str = "refs/heads/";
+pub(crate) const TAGS: &str = "refs/tags/";
 /// Characters of a commit's first line, and of its author's name, that a log shows.
 const MAX_SUBJECT: usize = 200;
 
@@ -212,6 +215,18 @@ pub(crate) fn branches(repository: &Repository, prefix: &str) -> Result<Vec<(Str
         }
     }
     Ok(found)
+}
+
+/// Whether what was fetched last, branches and tags, is what upstream lists.
+pub(crate) fn has_fetched(repository: &Repository, listing: &Listing) -> Result<bool, git2::Error> {
+    for (upstream, here) in [(HEADS, FETCHED), (TAGS, TAGS)] {
+        let mut fetched = branches(repository, here)?;
+        fetched.sort();
+        if !listing.under(upstream).eq(fetched.iter().map(|(name, id)| (name.as_str(), *id))) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Makes `refs/heads` equal to what was fetched, except for the branches in `busy`. Answers how many moved.

@@ -1,5 +1,6 @@
 //! The few words of git's protocol that the relay itself has to understand: what a push wants to do, and how to
-//! refuse it so that git prints the reason. Everything else is passed on unread.
+//! refuse it so that git prints the reason. Everything else is passed on unread. The lines as such are for
+//! [`ls_refs`](crate::ls_refs), too.
 //!
 //! What is passed on to git is written anew from what was understood here, so that git can't read another
 //! command out of the same bytes.
@@ -178,6 +179,29 @@ fn object_id(text: &[u8]) -> Option<String> {
 
 fn is_zero(id: &str) -> bool {
     id.bytes().all(|b| b == b'0')
+}
+
+/// One packet of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packet<'a> {
+    /// With its line break, if it has one.
+    Line(&'a [u8]),
+    Flush,
+    /// What stands between sections, and behind an answer.
+    Mark,
+}
+
+/// The first packet, and what is behind it. `None` where there is no whole one.
+pub(crate) fn packet(input: &[u8]) -> Option<(Packet<'_>, &[u8])> {
+    let (digits, rest) = input.split_first_chunk::<4>()?;
+    match length_of(digits)? {
+        0 => Some((Packet::Flush, rest)),
+        1 | 2 => Some((Packet::Mark, rest)),
+        length @ 4..=MAX_LINE => {
+            rest.split_at_checked(length - 4).map(|(line, rest)| (Packet::Line(line), rest))
+        }
+        _ => None,
+    }
 }
 
 /// Writes one pkt-line. The caller keeps it under the protocol's limit.

@@ -34,6 +34,7 @@ struct State {
     status: Option<StatusCode>,
     token: Option<String>,
     cut: Option<u64>,
+    version_0: bool,
 }
 
 impl Default for Faults {
@@ -63,12 +64,17 @@ impl Faults {
         self.state().cut = bytes;
     }
 
+    /// Does as a server that knows nothing of newer versions of the protocol.
+    pub fn speak_version_0(&self, on: bool) {
+        self.state().version_0 = on;
+    }
+
     /// What was asked so far, in order.
     pub fn asked(&self) -> Vec<Asked> {
         self.state().asked.clone()
     }
 
-    /// How many fetches began: each begins with one listing.
+    /// How many fetches began, or first looks before one: each begins with one listing.
     pub fn fetches(&self) -> usize {
         self.state().asked.iter().filter(|a| a.path.ends_with("info/refs?service=git-upload-pack")).count()
     }
@@ -102,6 +108,13 @@ impl Faults {
             return Some(answer);
         }
         status.map(|status| text(status, "told to fail"))
+    }
+
+    pub(crate) fn change<B>(&self, mut request: Request<B>) -> Request<B> {
+        if self.state().version_0 {
+            request.headers_mut().remove("git-protocol");
+        }
+        request
     }
 
     pub(crate) fn cut(&self, answer: Response<RelayBody>) -> Response<RelayBody> {

@@ -44,7 +44,11 @@ impl App {
     /// Sets the gauges that are read off the present state.
     pub fn measure(&self) {
         let now = self.clock.now();
-        self.metrics.counted_elsewhere(self.store.write_counts().commits, self.mirrors.fetches());
+        self.metrics.counted_elsewhere(
+            self.store.write_counts().commits,
+            self.mirrors.fetches(),
+            self.mirrors.fetches_spared(),
+        );
         self.measure_images(now);
         self.measure_sandboxes();
         self.measure_sessions();

@@ -171,6 +171,7 @@ pub struct Metrics {
     pub session_wakes: Counter,
     store_commits: Counter,
     git_fetches: Counter,
+    git_fetches_spared: Counter,
     warmups: ByRepo<RepoOutcome, Counter>,
     pub warmups_live: Gauge,
     warmup_saved_seconds: ByRepo<OfRepo, FloatCounter>,
@@ -327,6 +328,10 @@ impl Metrics {
             session_wakes: b.one("session_wakes", "Times that a session's driver was woken"),
             store_commits: b.one("store_commits", "Commits to the store"),
             git_fetches: b.one("git_fetches", "Fetches from upstream"),
+            git_fetches_spared: b.one(
+                "git_fetches_spared",
+                "Looks at upstream that showed that there was nothing to fetch",
+            ),
             warmups: b.by_repo(
                 "warmups",
                 "Warm-ups that ended, by outcome",

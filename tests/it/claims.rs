@@ -358,7 +358,7 @@ fn f20_the_work_of_a_claim_is_bounded() {
                 app.audit.commits(),
                 app.metrics.pool_plans.get(),
                 app.metrics.session_wakes.get(),
-                app.mirrors.fetches(),
+                app.mirrors.fetches() + app.mirrors.fetches_spared(),
                 w.backend.calls("start"),
                 w.backend.calls("stop"),
             ]

@@ -1,18 +1,28 @@
 //! The API over TLS: who is believed, what a new certificate changes, and that nobody waits for somebody's handshake.
+//! And upstreams over TLS.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use config::{ListenAddress, TlsSettings};
+use domain::RepoName;
+use domain::ports::Mirrors;
+use git::hosting::GitHost;
+use git::{MirrorOptions, MirrorSet, Remote};
 use orchestrator::client::Client;
 use orchestrator::endpoint::Endpoint;
 use orchestrator::tls::{Certificate, Trust};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::world::{Setup, World};
+use crate::world::{Setup, World, ada};
 
 fn openssl(args: &[&str]) {
     let done = Command::new("openssl").args(args).output().expect("openssl");
@@ -152,4 +162,62 @@ fn what_is_no_certificate_is_refused_by_name() {
         let error = Certificate::open(&settings).expect_err("refused");
         assert!(error.chain().contains(names), "{}", error.chain());
     }
+}
+
+/// Answers over TLS with what a server on this machine says.
+async fn in_front_of(server: SocketAddr, leaf: &Path, key: &Path) -> SocketAddr {
+    let certificate = CertificateDer::from_pem_file(leaf).expect("certificate");
+    let key = PrivateKeyDer::from_pem_file(key).expect("key");
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
+    let acceptor = TlsAcceptor::from(Arc::new(config.expect("TLS")));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+    let address = listener.local_addr().expect("address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut stream = acceptor.accept(stream).await?;
+                tokio::io::copy_bidirectional(&mut stream, &mut TcpStream::connect(server).await?).await
+            });
+        }
+    });
+    address
+}
+
+/// Looks at an upstream and fetches hold it to the same certificates.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_over_tls() {
+    let dir = tempfile::tempdir().expect("directory");
+    let [ca, leaf, key] = authority(dir.path(), "first");
+    let [other_ca, ..] = authority(dir.path(), "second");
+    let repo: RepoName = "acme/api".parse().expect("name");
+    let host = GitHost::start(dir.path().join("upstream")).await.expect("a git host");
+    let upstream = host.create_repo(&repo).expect("a repository");
+    let write = |text: &str| {
+        let file = [("README", Some(text.as_bytes()))];
+        upstream.commit_files(&"main".parse().expect("branch"), &file, "write", &ada()).expect("commit")
+    };
+    write("one");
+    let address = in_front_of(host.address(), &leaf, &key).await;
+    let open = async |place: &str, certificates: &Path| {
+        let remotes = vec![Remote::new(repo.clone(), format!("https://{address}/{repo}.git"))];
+        let options = MirrorOptions { certificates: Some(certificates.into()), ..MirrorOptions::default() };
+        MirrorSet::open(dir.path().join(place), remotes, options).await.expect("mirrors")
+    };
+
+    let mirrors = open("trusted", &ca).await;
+    for expected in [(1, 0), (1, 1), (1, 2)] {
+        mirrors.refresh(&repo).await.expect("refreshed");
+        assert_eq!((mirrors.fetches(), mirrors.fetches_spared()), expected);
+    }
+    let next = write("two");
+    assert!(mirrors.refresh(&repo).await.expect("refreshed"));
+    assert_eq!(mirrors.tip(&repo, &"main".parse().expect("branch")).await.expect("tip"), Some(next));
+
+    // The same mirror, by somebody who believes another authority: neither way tells him anything.
+    drop(mirrors);
+    let mirrors = open("trusted", &other_ca).await;
+    let error = mirrors.refresh(&repo).await.expect_err("refused");
+    assert!(error.chain().contains("certificate"), "{}", error.chain());
+    assert_eq!(mirrors.fetches_spared(), 0);
 }

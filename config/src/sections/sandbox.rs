@@ -28,7 +28,7 @@ pub(crate) struct PoolSection {
     pub member_max_age: Period,
     /// How long a warm-up holds its sandbox after the last keystroke.
     pub warmup_ttl: Period,
-    /// How often upstream is asked whether the branch has moved while sandboxes wait, so that they follow it. Each look is a fetch; an announced push needs none.
+    /// How often upstream is asked whether the branch has moved while sandboxes wait, so that they follow it. Each look is one question, and a fetch where it has; an announced push needs none.
     pub fresh_within: Period,
     /// A repo without a session for this long keeps no warm sandboxes, until somebody comes or an operator orders some.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,7 @@
 
 mod fetches;
 mod forge;
+mod glances;
 mod latency;
 mod looks;
 mod mirrors;

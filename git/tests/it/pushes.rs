@@ -289,8 +289,9 @@ async fn pushes_and_refreshes_do_not_disturb_each_other() {
     assert!(refreshing.await.unwrap() > 5);
 }
 
+/// Gives one token for fetches, and for the pushes of one session.
 #[derive(Debug)]
-struct Tokens;
+pub struct Tokens;
 
 #[async_trait]
 impl Credentials for Tokens {

@@ -189,9 +189,10 @@ impl Metrics {
     }
 
     /// What others have counted since the start.
-    pub fn counted_elsewhere(&self, commits: u64, fetches: u64) {
+    pub fn counted_elsewhere(&self, commits: u64, fetches: u64, spared: u64) {
         self.store_commits.inner().store(commits, Ordering::Relaxed);
         self.git_fetches.inner().store(fetches, Ordering::Relaxed);
+        self.git_fetches_spared.inner().store(spared, Ordering::Relaxed);
     }
 
     pub fn set_budget(&self, budget: domain::Budget) {
