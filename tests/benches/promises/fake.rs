@@ -4,6 +4,7 @@
 //! share neither a runtime nor an allocator and the server can be killed.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::{Arc, Weak};
@@ -77,12 +78,23 @@ pub struct Stock {
     /// Whether it looks at upstreams and builds.
     #[serde(default)]
     pub schedules: bool,
+    /// Who serves the upstreams, which lie in the directory of the bench; nobody, if they are to be read there.
+    #[serde(default)]
+    pub upstream: Option<SocketAddr>,
 }
 
 impl Stock {
     /// One repo, an engine that starts at once, the refill as it comes.
     pub fn of(repo: &str, members: u32) -> Self {
-        Self { repos: vec![repo.into()], members, create_ms: 0, starting: 4, tracing: None, schedules: false }
+        Self {
+            repos: vec![repo.into()],
+            members,
+            create_ms: 0,
+            starting: 4,
+            tracing: None,
+            schedules: false,
+            upstream: None,
+        }
     }
 }
 
@@ -160,9 +172,13 @@ pub async fn start(dir: &Path, stock: &Stock) -> Result<Arc<App>> {
     let members = stock.members;
     let mut specs = Vec::new();
     for name in &stock.repos {
-        let upstream = BareRepo::create(dir.join("upstream").join(format!("{name}.git")))?;
+        let upstream = BareRepo::create(upstreams(dir).join(format!("{name}.git")))?;
         let commit = stage::first_commit(&upstream)?;
-        let mut spec = stage::spec(name, upstream.path().display().to_string())?;
+        let url = match stock.upstream {
+            Some(address) => format!("http://{address}/{name}.git"),
+            None => upstream.path().display().to_string(),
+        };
+        let mut spec = stage::spec(name, url)?;
         spec.image.base = Base::Reference("fake".into());
         spec.pool = PoolPolicy { min: members, max: members * 2, ..spec.pool };
         specs.push((spec, commit));
@@ -219,6 +235,11 @@ pub async fn start(dir: &Path, stock: &Stock) -> Result<Arc<App>> {
     app.pools.set_starting_limit(stock.starting);
     backend.slow("start", Duration::from_millis(stock.create_ms));
     Ok(app)
+}
+
+/// Where the upstreams of a server lie.
+pub fn upstreams(dir: &Path) -> PathBuf {
+    dir.join("upstream")
 }
 
 fn image_digest() -> Result<Digest> {

@@ -11,13 +11,14 @@ use domain::{
     Clock, CommitId, Error, Identity, Launch, Purpose, Result, SandboxId, SandboxRecord, SandboxState,
     SessionId, SessionRecord, SessionState, SyncState, SystemClock,
 };
+use git::hosting::GitHost;
 use http::Method;
 use orchestrator::app::{App, Engine, Options};
 use serde_json::json;
 use store::{Store, Tx};
 use tokio::time::Instant;
 
-use crate::fake::{Server, Stock, put_capture, put_images, say, start};
+use crate::fake::{Server, Stock, put_capture, put_images, say, start, upstreams};
 use crate::report::{Report, Target, note};
 use crate::stage;
 use crate::wire::Wire;
@@ -184,12 +185,14 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 /// A server with a hundred repos and all schedules on, that nobody calls: the share of a core that it takes, and its
 /// resident memory. Once with empty pools; and once with a member of each that waits, whose upstream is asked every
-/// minute (`pool.fresh_within`), with the git that it runs for that and, as upstream is a directory, upstream's, too.
+/// minute (`pool.fresh_within`) over HTTP, with the git that is run for it. What upstream takes is not in it.
 pub async fn still(report: &mut Report) -> Result<()> {
     for (members, name) in [(0, "idle_cpu"), (1, "idle_cpu_kept_fresh")] {
         let dir = stage::scratch()?;
         let repos = (0..STILL_REPOS).map(|i| format!("bench/still-{i}")).collect();
-        let stock = Stock { repos, schedules: true, ..Stock::of("", members) };
+        let host = GitHost::start(upstreams(dir.path())).await?;
+        let upstream = Some(host.address());
+        let stock = Stock { repos, schedules: true, upstream, ..Stock::of("", members) };
         let mut server = Server::start("still", dir.path(), &stock)?;
         tokio::task::block_in_place(|| server.hear())?;
         tokio::time::sleep(SETTLE).await;
