@@ -312,6 +312,12 @@ pub trait Mirrors: Send + Sync + Debug {
     /// The commit at the tip of a branch, as of the last refresh. `None` where the branch does not exist.
     async fn tip(&self, repo: &RepoName, branch: &Branch) -> Result<Option<CommitId>>;
 
+    /// A number that is another one whenever branches may have moved since; `None` where that is not known.
+    fn generation(&self, repo: &RepoName) -> Option<u64> {
+        let _ = repo;
+        None
+    }
+
     /// The file at `path` in a commit; `None` where nothing is there. `Invalid` for what is no file, or longer than
     /// `limit` bytes.
     async fn read(

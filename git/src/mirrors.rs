@@ -187,6 +187,8 @@ struct Mirror {
     flights: Arc<Flights<bool>>,
     claims: Arc<Mutex<Claims>>,
     upstream: Acquaintance,
+    /// Refreshes and pushes that have ended, whether or not they moved anything.
+    moves: Arc<AtomicU64>,
     /// When the last refresh that succeeded began.
     fresh: Mutex<Option<Instant>>,
     /// Seen on disk once; saves a look at each question.
@@ -379,9 +381,9 @@ impl MirrorSet {
     /// Says that a push to the branch is under way. Until the claim is dropped no refresh touches the branch.
     pub(crate) async fn claim(&self, repo: &RepoName, branch: &Branch) -> Result<PushClaim> {
         let mirror = self.mirror(repo)?;
-        let (claims, branch) = (mirror.claims.clone(), branch.clone());
+        let (claims, branch, moves) = (mirror.claims.clone(), branch.clone(), mirror.moves.clone());
         // A publication may hold the lock for some milliseconds of disk work.
-        tokio::task::spawn_blocking(move || PushClaim::new(claims, branch.as_str()))
+        tokio::task::spawn_blocking(move || PushClaim::new(claims, branch.as_str(), moves))
             .await
             .map_err(|e| Error::permanent(format!("claim a branch of {repo}")).caused_by(e))
     }
@@ -428,6 +430,7 @@ impl MirrorSet {
                 flights: Arc::default(),
                 claims: Arc::default(),
                 upstream: Acquaintance::default(),
+                moves: Arc::default(),
                 fresh: Mutex::default(),
                 made: AtomicBool::new(false),
             })
@@ -474,10 +477,12 @@ impl MirrorSet {
         let upstream = Upstream { set: self, repo, url: &url, header: header(authority.as_ref()) };
         let began = Instant::now();
         let moved = if is_made(mirror.objects.dir()).await {
-            upstream.update(&mirror).await?
+            upstream.update(&mirror).await
         } else {
-            upstream.make(&mirror).await?
+            upstream.make(&mirror).await
         };
+        mirror.moves.fetch_add(1, Ordering::Release);
+        let moved = moved?;
         *mirror.fresh.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
         tracing::debug!(%repo, moved, ms = began.elapsed().as_millis() as u64, "mirror refreshed");
         Ok(moved)
@@ -657,6 +662,10 @@ impl domain::ports::Mirrors for MirrorSet {
         let mirror = self.made(repo).await?;
         let wanted = branch.clone();
         mirror.objects.ask(format!("read branch {branch} of {repo}"), move |r| objects::tip(r, &wanted)).await
+    }
+
+    fn generation(&self, repo: &RepoName) -> Option<u64> {
+        self.mirror(repo).ok().map(|mirror| mirror.moves.load(Ordering::Acquire))
     }
 
     async fn read(

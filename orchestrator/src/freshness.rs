@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use domain::ports::Mirrors;
 use domain::wire::KeepWarm;
-use domain::{CommitId, Error, ImageId, RepoName, RepoSpec, Result, SandboxId, SandboxRecord, SandboxState};
+use domain::{
+    Branch, CommitId, Error, ImageId, RepoName, RepoSpec, Result, SandboxId, SandboxRecord, SandboxState,
+};
 use futures_util::{StreamExt, stream};
 use pool::RetireReason;
 use tokio::time::{Instant, timeout};
@@ -51,6 +53,8 @@ struct State {
     looked: HashMap<RepoName, Instant>,
     /// When the branch was last seen to move.
     moved: HashMap<RepoName, Instant>,
+    /// Its tip, and as of which generation of the mirror.
+    tips: HashMap<RepoName, (u64, Branch, CommitId)>,
     members: HashMap<SandboxId, Health>,
     /// When files of an image were last kept.
     kept: HashMap<ImageId, Instant>,
@@ -113,6 +117,7 @@ impl Freshness {
         let images: HashSet<_> = members.values().flatten().filter_map(|m| m.image).collect();
         let mut state = self.state();
         state.members.retain(|id, _| there.contains(id));
+        state.tips.retain(|repo, _| members.contains_key(repo));
         state.kept.retain(|id, _| images.contains(id));
     }
 
@@ -149,7 +154,7 @@ impl Freshness {
                 continue;
             };
             // As of the last fetch, whoever made it.
-            let tip = match self.mirrors.tip(&spec.name, &spec.branch).await {
+            let tip = match self.tip(&spec).await {
                 Ok(Some(tip)) => tip,
                 Ok(None) => continue,
                 Err(e) => {
@@ -178,6 +183,22 @@ impl Freshness {
         }
         let sync = |(spec, id, tip)| self.sync(spec, id, tip);
         stream::iter(syncs).for_each_concurrent(SYNCS_AT_ONCE, sync).await;
+    }
+
+    /// The tip of a repo's branch as of the last fetch. It is read only where it may have moved: this is asked often.
+    async fn tip(&self, spec: &RepoSpec) -> Result<Option<CommitId>> {
+        let generation = self.mirrors.generation(&spec.name);
+        let known = |(at, branch, tip): &(u64, Branch, CommitId)| {
+            (Some(*at) == generation && *branch == spec.branch).then(|| tip.clone())
+        };
+        if let Some(tip) = self.state().tips.get(&spec.name).and_then(known) {
+            return Ok(Some(tip));
+        }
+        let tip = self.mirrors.tip(&spec.name, &spec.branch).await?;
+        if let (Some(at), Some(tip)) = (generation, &tip) {
+            self.state().tips.insert(spec.name.clone(), (at, spec.branch.clone(), tip.clone()));
+        }
+        Ok(tip)
     }
 
     fn measure(&self, repo: &RepoName, behind: usize) {

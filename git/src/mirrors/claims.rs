@@ -1,6 +1,7 @@
 //! Which branches a refresh must leave alone, because a push to them is under way or was while it fetched.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Debug, Default)]
@@ -26,16 +27,18 @@ impl Claims {
 pub(crate) struct PushClaim {
     claims: Arc<Mutex<Claims>>,
     branch: String,
+    /// Goes up when it ends.
+    moves: Arc<AtomicU64>,
 }
 
 impl PushClaim {
-    pub(super) fn new(claims: Arc<Mutex<Claims>>, branch: &str) -> Self {
+    pub(super) fn new(claims: Arc<Mutex<Claims>>, branch: &str, moves: Arc<AtomicU64>) -> Self {
         {
             let mut held = claims.lock().unwrap_or_else(PoisonError::into_inner);
             *held.pushing.entry(branch.to_owned()).or_default() += 1;
             held.touched.insert(branch.to_owned());
         }
-        Self { claims, branch: branch.to_owned() }
+        Self { claims, branch: branch.to_owned(), moves }
     }
 }
 
@@ -48,6 +51,7 @@ impl Drop for PushClaim {
                 held.pushing.remove(&self.branch);
             }
         }
+        self.moves.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -60,13 +64,15 @@ mod tests {
         let claims = Arc::new(Mutex::new(Claims::default()));
         let busy = |b: &str| claims.lock().unwrap().is_busy(b);
         claims.lock().unwrap().fetch_begins();
-        let push = PushClaim::new(claims.clone(), "a");
+        let moves = Arc::new(AtomicU64::new(0));
+        let push = PushClaim::new(claims.clone(), "a", moves.clone());
         assert!(busy("a") && !busy("b"));
         drop(push);
+        assert_eq!(moves.load(Ordering::Acquire), 1);
         assert!(busy("a"), "the running fetch may have looked before the push");
         claims.lock().unwrap().fetch_begins();
         assert!(!busy("a"));
-        let _push = PushClaim::new(claims.clone(), "a");
+        let _push = PushClaim::new(claims.clone(), "a", moves);
         claims.lock().unwrap().fetch_begins();
         assert!(busy("a"), "the push is still under way");
     }

@@ -19,6 +19,26 @@ async fn refresh_tells_whether_anything_moved() {
     assert!(w.mirrors.is_fresh(&repo(), Duration::from_secs(60)));
 }
 
+/// Who remembers a tip knows when to read it again: after a refresh and after a push, and not otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_have_moved_a_branch_is_another_generation() {
+    let w = World::new().await;
+    let generation = || w.mirrors.generation(&repo()).unwrap();
+    let before = generation();
+    w.mirrors.tip(&repo(), &branch("main")).await.unwrap();
+    assert_eq!(generation(), before);
+    commit(&w.upstream, "main", "README", "x");
+    w.mirrors.refresh(&repo()).await.unwrap();
+    let fetched = generation();
+    assert_ne!(fetched, before);
+    let tree = w.work_tree().await;
+    let cloned = generation();
+    w.done(&tree, &["push", "-q", "origin", OWN]).await;
+    assert_ne!(generation(), cloned);
+    assert_eq!(w.mirrors.tip(&repo(), &branch(OWN)).await.unwrap(), Some(w.head(&tree).await));
+    assert_eq!(w.mirrors.generation(&"acme/none".parse().unwrap()), None);
+}
+
 /// F29: tags come with the branches, also where upstream moves or removes them or makes one into a directory, and
 /// stop no fetch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

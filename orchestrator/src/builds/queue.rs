@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 
-use domain::{BuildId, BuildRecord, BuildState, CadenceRecord, RepoName, RepoSpec, Result};
-use image_builder::{Schedule, Waiting};
+use domain::{BuildId, BuildRecord, BuildState, CadenceRecord, ImageRecord, RepoName, RepoSpec, Result};
+use image_builder::{Due, RepoBuildState, Schedule, Tick, Waiting};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,12 @@ pub(super) struct Lane {
     pub looking: bool,
     /// The schedule and what it was read from.
     schedule: Option<(String, String, Schedule)>,
+    /// When it was found not to be due, and until when that holds for the same state.
+    quiet: Option<(Timestamp, Timestamp, Standing)>,
 }
+
+/// What decides, beside the schedule, whether a repo is due.
+type Standing = (Option<Timestamp>, u32, Option<Timestamp>, bool);
 
 pub(super) struct Running {
     pub record: BuildRecord,
@@ -37,7 +42,7 @@ pub(super) struct Place {
 
 impl Lane {
     pub fn new(cadence: CadenceRecord) -> Self {
-        Self { running: None, waiting: None, cadence, looking: false, schedule: None }
+        Self { running: None, waiting: None, cadence, looking: false, schedule: None, quiet: None }
     }
 
     /// Something of it is queued or runs.
@@ -70,13 +75,41 @@ impl Lane {
     pub fn schedule(&mut self, spec: &RepoSpec) -> Result<&Schedule> {
         let (text, zone) = (&spec.image.schedule, &spec.image.timezone);
         if !self.schedule.as_ref().is_some_and(|(t, z, _)| t == text && z == zone) {
-            self.schedule = None;
+            (self.schedule, self.quiet) = (None, None);
         }
         let read = match self.schedule.take() {
             Some(read) => read,
             None => (text.clone(), zone.clone(), Schedule::of(spec)?),
         };
         Ok(&self.schedule.insert(read).2)
+    }
+
+    /// The tick that is to be answered now, if any. Asked every few seconds, and seldom worth a look at the schedule.
+    ///
+    /// Errors: `Invalid` where the schedule can't be read.
+    pub fn due(
+        &mut self,
+        now: Timestamp,
+        spec: &RepoSpec,
+        current: Option<&ImageRecord>,
+    ) -> Result<Option<Tick>> {
+        self.schedule(spec)?;
+        let state = RepoBuildState::of(&self.cadence, current, self.is_busy());
+        let standing = (state.last_tick, state.failures, state.last_failure, current.is_some());
+        if let Some((from, until, then)) = &self.quiet
+            && (*from..*until).contains(&now)
+            && *then == standing
+        {
+            return Ok(None);
+        }
+        match image_builder::due(now, spec, self.schedule(spec)?, &state)? {
+            Due::Now(tick) => Ok(Some(tick)),
+            Due::Running => Ok(None),
+            Due::Later { at, .. } => {
+                self.quiet = Some((now, at, standing));
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -227,5 +260,73 @@ mod tests {
         lanes.of(&repo, at(0)).queue(record, at(0));
         assert!(lanes.start_next(&stop).is_none());
         assert!(lanes.overdue(at(1000)).is_empty(), "its request answers for it");
+    }
+
+    fn spec(schedule: &str) -> RepoSpec {
+        let text = format!(
+            "{{state_dir: /s, repos: [{{name: acme/a, url: /a.git, image: {{base: b, schedule: '{schedule}'}}}}]}}"
+        );
+        let config =
+            config::Config::parse(&text, "hotbed.yaml", std::path::Path::new("/")).expect("a configuration");
+        config.repos()[0].clone()
+    }
+
+    fn current() -> ImageRecord {
+        let digest: domain::Digest = format!("sha256:{:064x}", 1).parse().expect("a digest");
+        ImageRecord {
+            id: domain::ImageId::from_u128(1),
+            repo: "acme/a".parse().expect("name"),
+            state: domain::ImageState::Current,
+            digest: digest.clone(),
+            commit: format!("{:040x}", 1).parse().expect("a commit"),
+            branch: "main".parse().expect("a branch"),
+            generation: 1,
+            fingerprint: "f".into(),
+            base_digest: digest,
+            parent: None,
+            build: BuildId::from_u128(1),
+            agent_version: "1".into(),
+            size: 1,
+            created_at: at(0),
+            verified_at: at(0),
+            pinned: false,
+            shipped: None,
+            failures: Vec::new(),
+            went_well: 0,
+        }
+    }
+
+    /// What is remembered changes no answer: through a day of ticks, failures, a clock that goes back, and a schedule that
+    /// is changed, a lane answers as one does that remembers nothing.
+    #[test]
+    fn what_is_remembered_changes_no_answer() {
+        let image = current();
+        let (mut spec_now, other) = (spec("*/30 * * * *"), spec("7 * * * *"));
+        let mut lane = Lane::new(CadenceRecord::new(spec_now.name.clone(), at(0)));
+        let (mut now, mut answered) = (1_700_000_000, 0);
+        for step in 0..20_000 {
+            now += match step {
+                5_000 => -3 * 24 * 3600,
+                7_000 => -600,
+                _ => 1 + i64::from(step % 13 == 0) * 20,
+            };
+            match step % 997 {
+                100 => (lane.cadence.failures, lane.cadence.last_failure) = (1, Some(at(now))),
+                300 => (lane.cadence.failures, lane.cadence.last_failure) = (0, None),
+                _ => {}
+            }
+            if step == 12_000 {
+                spec_now = other.clone();
+            }
+            let current = (step % 3001 > 50).then_some(&image);
+            let mut forgetful = Lane::new(lane.cadence.clone());
+            let due = lane.due(at(now), &spec_now, current).expect("readable");
+            assert_eq!(due, forgetful.due(at(now), &spec_now, current).expect("readable"), "step {step}");
+            if let Some(tick) = due {
+                answered += 1;
+                lane.cadence.last_tick = Some(tick.at);
+            }
+        }
+        assert!(answered > 20, "{answered}");
     }
 }

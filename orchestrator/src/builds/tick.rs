@@ -9,7 +9,7 @@ use domain::{
     BuildRecord, BuildState, CommitId, Error, ImageRecord, ImageState, PushNote, RepoName, RepoSpec, Result,
     Trigger, wire,
 };
-use image_builder::{Decision, Due, Limits, RepoBuildState};
+use image_builder::{Decision, Limits};
 use jiff::Timestamp;
 use store::Tx;
 use tracing::{debug, info, warn};
@@ -242,17 +242,15 @@ fn scheduled(
     current: Option<&ImageRecord>,
     metrics: &crate::metrics::Metrics,
 ) -> Option<(Trigger, String)> {
-    let state = RepoBuildState::of(&lane.cadence.clone(), current, lane.is_busy());
-    let due = lane.schedule(spec).and_then(|schedule| image_builder::due(now, spec, schedule, &state));
-    match due {
-        Ok(Due::Now(tick)) => {
+    match lane.due(now, spec, current) {
+        Ok(Some(tick)) => {
             lane.cadence.last_tick = Some(tick.at);
             if tick.missed > 0 {
                 metrics.ticks_missed(&spec.name, tick.missed);
             }
             Some((tick.trigger, tick.why))
         }
-        Ok(Due::Later { .. } | Due::Running) => None,
+        Ok(None) => None,
         Err(e) => {
             warn!(repo = %spec.name, error = %e.chain(), "a schedule can't be read");
             None
