@@ -30,10 +30,12 @@ const CLIENTS: usize = 32;
 /// tenth and more, traced or not.
 const TURN: usize = 200;
 /// A round is a turn of each; so many make a sample.
-const ROUNDS: usize = 24;
-const SAMPLES: usize = 9;
+const ROUNDS: usize = 30;
+const SAMPLES: usize = 4;
+/// Two processes of one program differ, too, so both servers are started anew so many times, and the other one first.
+const SITTINGS: usize = 4;
 /// No turn finds the pool empty, with the sample that warms up; nor is it refilled meanwhile, which takes more than what is measured.
-const MEMBERS: u32 = 48_100;
+const MEMBERS: u32 = 30_100;
 const REFILL_MS: u64 = 3_600_000;
 /// Traces a second. Half of the time it is the other server's turn, and claims that never pause have 50 a second in all.
 const TRACES: u32 = 25;
@@ -66,37 +68,17 @@ struct Side {
 pub async fn cost(report: &mut Report) -> Result<()> {
     let collector =
         Collector::start(Manners::Forgets).map_err(|e| Error::permanent("start a collector").caused_by(e))?;
-    let stock = Stock { starting: 1, create_ms: REFILL_MS, ..Stock::of(REPO, MEMBERS) };
-    let seen = Stock { tracing: Some(collector.endpoint()), ..stock.clone() };
-    let mut sides = Vec::new();
-    for stock in [&stock, &seen] {
-        let site = Site::start(stock)?;
-        let wires = site.wires(CLIENTS).await?;
-        sides.push(Side { site, wires, busy: 0.0 });
-    }
-    let mut took = [Vec::new(), Vec::new()];
-    for sample in 0..=SAMPLES {
-        let before = [sides[0].processor()?, sides[1].processor()?];
-        for round in 0..ROUNDS {
-            // Who is first changes, so that a machine that gets slower or faster is no side's fault.
-            for number in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-                sides[number].turn().await?;
-            }
-        }
-        for (side, (took, before)) in sides.iter_mut().zip(took.iter_mut().zip(before)) {
-            // The first one warms up.
-            match sample {
-                0 => side.busy = 0.0,
-                _ => took.push((side.processor()? - before) * 1e6 / (TURN * ROUNDS) as f64),
-            }
-        }
+    let mut all = Taken::default();
+    for sitting in 0..SITTINGS {
+        all.sit(sitting, &collector.endpoint()).await?;
     }
     let batches = collector.requests();
     if batches == 0 {
         return Err(Error::permanent("no span left the server whose traces were to be measured"));
     }
-    let scraping = 100.0 * sides[1].scrape().await? / SCRAPED_EVERY.as_secs_f64() / cores();
-    let rates = [0, 1].map(|side: usize| (SAMPLES * ROUNDS * TURN) as f64 / sides[side].busy);
+    let Taken { took, busy, scrapes } = all;
+    let scraping = 100.0 * median(&scrapes) / SCRAPED_EVERY.as_secs_f64() / cores();
+    let rates = busy.map(|busy| (SITTINGS * SAMPLES * ROUNDS * TURN) as f64 / busy);
     let counting = counting(rates[0])?;
     note(format!(
         "{:.0} claims/s untraced, {:.0} traced; {:.0} and {:.0} us of processor each; {batches} batches of spans",
@@ -113,6 +95,54 @@ pub async fn cost(report: &mut Report) -> Result<()> {
         pairs.map(|(bare, traced)| 100.0 * (traced / bare - 1.0) + counting + scraping).collect();
     report.row("telemetry_cost", "%", &costs, Target::p50(3.0));
     Ok(())
+}
+
+/// What was measured of both, the one that is not traced first.
+#[derive(Default)]
+struct Taken {
+    /// Microseconds of processor for a claim, of each sample.
+    took: [Vec<f64>; 2],
+    /// Seconds of their turns.
+    busy: [f64; 2],
+    /// Seconds of a scrape of the traced one.
+    scrapes: Vec<f64>,
+}
+
+impl Taken {
+    async fn sit(&mut self, sitting: usize, collector: &str) -> Result<()> {
+        let bare = Stock { starting: 1, create_ms: REFILL_MS, ..Stock::of(REPO, MEMBERS) };
+        let seen = Stock { tracing: Some(collector.to_owned()), ..bare.clone() };
+        let mut stocks = [bare, seen];
+        stocks.rotate_left(sitting % 2);
+        let mut sides = Vec::new();
+        for stock in &stocks {
+            let site = Site::start(stock)?;
+            let wires = site.wires(CLIENTS).await?;
+            sides.push(Side { site, wires, busy: 0.0 });
+        }
+        sides.rotate_left(sitting % 2);
+        for sample in 0..=SAMPLES {
+            let before = [sides[0].processor()?, sides[1].processor()?];
+            for round in 0..ROUNDS {
+                // Who is first changes, so that a machine that gets slower or faster is no side's fault.
+                for number in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+                    sides[number].turn().await?;
+                }
+            }
+            for (side, (took, before)) in sides.iter_mut().zip(self.took.iter_mut().zip(before)) {
+                // The first one warms up.
+                match sample {
+                    0 => side.busy = 0.0,
+                    _ => took.push((side.processor()? - before) * 1e6 / (TURN * ROUNDS) as f64),
+                }
+            }
+        }
+        self.scrapes.push(sides[1].scrape().await?);
+        for (busy, side) in self.busy.iter_mut().zip(&sides) {
+            *busy += side.busy;
+        }
+        Ok(())
+    }
 }
 
 impl Side {
