@@ -29,13 +29,14 @@ const CLIENTS: usize = 32;
 /// A turn is so many claims of one server. Short, so that both see the same machine; many, because one differs from the next by a
 /// tenth and more, traced or not.
 const TURN: usize = 200;
-/// A round is a turn of each; so many make a sample.
-const ROUNDS: usize = 30;
-const SAMPLES: usize = 4;
-/// Two processes of one program differ, too, so both servers are started anew so many times, and the other one first.
-const SITTINGS: usize = 4;
-/// No turn finds the pool empty, with the sample that warms up; nor is it refilled meanwhile, which takes more than what is measured.
-const MEMBERS: u32 = 30_100;
+/// A round is a turn of each. So many make a sitting, after those that warm up: what runs by the clock (the reconciler looks at
+/// every record, now and then) is then little beside, and falls to both.
+const ROUNDS: usize = 90;
+const WARMING: usize = 15;
+/// Two processes of one program differ, too, so both servers are started anew for each sitting, and the other one first.
+const SITTINGS: usize = 8;
+/// No turn finds the pool empty; nor is it refilled meanwhile, which takes more than what is measured.
+const MEMBERS: u32 = 21_100;
 const REFILL_MS: u64 = 3_600_000;
 /// Traces a second. Half of the time it is the other server's turn, and claims that never pause have 50 a second in all.
 const TRACES: u32 = 25;
@@ -64,7 +65,7 @@ struct Side {
 }
 
 /// A machine that claims keep busy has as many of them as the server's processor time allows, and it is that which is compared:
-/// all of it, from a sample's first claim to its last, with what is exported beside and after.
+/// all of it, from a sitting's first claim to its last, with what is exported beside and after.
 pub async fn cost(report: &mut Report) -> Result<()> {
     let collector =
         Collector::start(Manners::Forgets).map_err(|e| Error::permanent("start a collector").caused_by(e))?;
@@ -78,7 +79,7 @@ pub async fn cost(report: &mut Report) -> Result<()> {
     }
     let Taken { took, busy, scrapes } = all;
     let scraping = 100.0 * median(&scrapes) / SCRAPED_EVERY.as_secs_f64() / cores();
-    let rates = busy.map(|busy| (SITTINGS * SAMPLES * ROUNDS * TURN) as f64 / busy);
+    let rates = busy.map(|busy| (SITTINGS * ROUNDS * TURN) as f64 / busy);
     let counting = counting(rates[0])?;
     note(format!(
         "{:.0} claims/s untraced, {:.0} traced; {:.0} and {:.0} us of processor each; {batches} batches of spans",
@@ -100,7 +101,7 @@ pub async fn cost(report: &mut Report) -> Result<()> {
 /// What was measured of both, the one that is not traced first.
 #[derive(Default)]
 struct Taken {
-    /// Microseconds of processor for a claim, of each sample.
+    /// Microseconds of processor for a claim, in each sitting.
     took: [Vec<f64>; 2],
     /// Seconds of their turns.
     busy: [f64; 2],
@@ -121,26 +122,23 @@ impl Taken {
             sides.push(Side { site, wires, busy: 0.0 });
         }
         sides.rotate_left(sitting % 2);
-        for sample in 0..=SAMPLES {
-            let before = [sides[0].processor()?, sides[1].processor()?];
-            for round in 0..ROUNDS {
-                // Who is first changes, so that a machine that gets slower or faster is no side's fault.
-                for number in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-                    sides[number].turn().await?;
-                }
+        let mut before = [0.0; 2];
+        for round in 0..WARMING + ROUNDS {
+            if round == WARMING {
+                before = [sides[0].processor()?, sides[1].processor()?];
+                sides.iter_mut().for_each(|side| side.busy = 0.0);
             }
-            for (side, (took, before)) in sides.iter_mut().zip(self.took.iter_mut().zip(before)) {
-                // The first one warms up.
-                match sample {
-                    0 => side.busy = 0.0,
-                    _ => took.push((side.processor()? - before) * 1e6 / (TURN * ROUNDS) as f64),
-                }
+            // Who is first changes, so that a machine that gets slower or faster is no side's fault.
+            for number in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+                sides[number].turn().await?;
             }
+        }
+        for (number, side) in sides.iter().enumerate() {
+            let took = side.processor()? - before[number];
+            self.took[number].push(took * 1e6 / (TURN * ROUNDS) as f64);
+            self.busy[number] += side.busy;
         }
         self.scrapes.push(sides[1].scrape().await?);
-        for (busy, side) in self.busy.iter_mut().zip(&sides) {
-            *busy += side.busy;
-        }
         Ok(())
     }
 }
