@@ -5,14 +5,14 @@
 //! helpers and redirects as the operator has set them up.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::{Error, Result};
 use git2::{Repository, RepositoryOpenFlags};
 use http::{HeaderName, HeaderValue, header};
 use reqwest::{RequestBuilder, Url};
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::ls_refs::{self, Listing};
@@ -24,6 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(5 * 60);
 /// A connection is kept from one look of the pool to the next (`pool.fresh_within`).
 const KEPT: Duration = Duration::from_secs(90);
+/// For how long certificates are believed before they are read again.
+const TRUSTED_FOR: Duration = Duration::from_secs(60 * 60);
+/// A longer listing is not read on a thread that answers requests.
+const LONG: usize = 64 << 10;
 /// The most that an upstream may list, in bytes: some 400,000 branches and tags.
 const MAX_LISTING: usize = 32 << 20;
 /// Some servers know git by its name.
@@ -31,12 +35,17 @@ const AGENT: &str = concat!("git/2.0 (hotbed/", env!("CARGO_PKG_VERSION"), ")");
 /// What git calls the certificates that it trusts instead of the system's.
 pub(crate) const CERTIFICATES: &str = "GIT_SSL_CAINFO";
 /// What an operator may have told git about its way to upstream.
-const OPERATORS: &str = r"^(http\.|url\.|protocol\.allow$|protocol\..*\.allow$)";
+const OPERATORS: &str =
+    r"^(http\.|url\.|protocol\.allow$|protocol\..*\.allow$|remote\.upstream\.|includeif\.)";
+/// Proxies are read otherwise by each library, so whoever is told of one is asked by git.
+const PROXIES: [&str; 3] = ["http_proxy", "https_proxy", "all_proxy"];
+/// Certificates that this process would trust, and git would not.
+const OTHER_CERTIFICATES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// Glances at upstreams.
 #[derive(Debug)]
 pub(crate) struct Glances {
-    client: OnceCell<reqwest::Client>,
+    client: tokio::sync::Mutex<Option<(Instant, reqwest::Client)>>,
     /// Whom to trust instead of those whom the system trusts.
     certificates: Option<PathBuf>,
     /// Nobody told git of a way to upstream that only git knows.
@@ -47,7 +56,11 @@ pub(crate) struct Glances {
 
 /// What was learnt about one upstream.
 #[derive(Debug, Default)]
-pub(crate) struct Acquaintance(Mutex<Option<(String, Manner)>>);
+pub(crate) struct Acquaintance {
+    known: Mutex<Option<(String, Manner)>>,
+    /// A directory is being read; one that hangs is not read twice.
+    reading: Arc<AtomicBool>,
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Manner {
@@ -60,13 +73,13 @@ enum Manner {
 
 impl Acquaintance {
     fn of(&self, url: &str) -> Option<Manner> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.as_ref().filter(|(of, _)| of == url).map(|(_, manner)| *manner)
     }
 
     fn set(&self, url: &str, manner: Option<Manner>) {
         let known = manner.map(|manner| (url.to_owned(), manner));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 }
 
@@ -85,9 +98,16 @@ impl Glances {
         nowhere: &Path,
         deadline: Duration,
     ) -> Self {
-        let told = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).any(|name| {
-            name != CERTIFICATES && (name.starts_with("GIT_SSL_") || name.starts_with("GIT_PROXY_SSL_"))
+        let names: Vec<_> = std::env::vars_os()
+            .filter(|(_, value)| !value.is_empty())
+            .filter_map(|(name, _)| name.into_string().ok())
+            .collect();
+        let told = names.iter().any(|name| {
+            let other = certificates.is_none() && OTHER_CERTIFICATES.contains(&name.as_str());
+            let gits = name.starts_with("GIT_SSL_") || name.starts_with("GIT_PROXY_SSL_");
+            other || (gits && name != CERTIFICATES)
         });
+        let proxied = names.iter().any(|name| PROXIES.contains(&name.to_ascii_lowercase().as_str()));
         let git = Git::new(program).env("GIT_DIR", nowhere).args([
             "config",
             "--name-only",
@@ -96,8 +116,9 @@ impl Glances {
         ]);
         // It ends with 1 when nothing is set.
         let asked = git.output(deadline, "read git's configuration").await;
-        let http = asked.is_ok_and(|o| o.status.code() == Some(1) && o.stdout.is_empty());
-        Self { client: OnceCell::new(), certificates, http, https: http && !told }
+        let plain = asked.is_ok_and(|o| o.status.code() == Some(1) && o.stdout.is_empty());
+        let http = plain && !proxied;
+        Self { client: Default::default(), certificates, http, https: http && !told }
     }
 
     /// The branches and tags of an upstream as they are now. `None` where it takes git to tell.
@@ -116,7 +137,7 @@ impl Glances {
         let answers = matches!(manner, Some(Manner::Answers));
         let listed = tokio::time::timeout(PATIENCE, async {
             match place {
-                Place::Here(path) => here(path).await,
+                Place::Here(path) => here(path, known.reading.clone()).await,
                 Place::Http(url) => self.over_http(&url, authority, answers).await,
             }
         });
@@ -146,7 +167,7 @@ impl Glances {
     }
 
     async fn over_http(&self, url: &Url, authority: Option<&str>, answers: bool) -> Result<Listing> {
-        let client = self.client.get_or_try_init(|| client(self.certificates.clone())).await?;
+        let client = self.client().await?;
         if !answers {
             let list = below(url, "info/refs", Some("service=git-upload-pack"));
             let announced =
@@ -160,7 +181,23 @@ impl Glances {
             .header(header::CONTENT_TYPE, "application/x-git-upload-pack-request")
             .body(ls_refs::question());
         let answer = ask(question, authority, "application/x-git-upload-pack-result").await?;
-        ls_refs::parse_listing(&answer).ok_or_else(|| Error::permanent("upstream's list is not understood"))
+        let strange = || Error::permanent("upstream's list is not understood");
+        if answer.len() <= LONG {
+            return ls_refs::parse_listing(&answer).ok_or_else(strange);
+        }
+        let parsed = tokio::task::spawn_blocking(move || ls_refs::parse_listing(&answer)).await;
+        parsed.map_err(|e| strange().caused_by(e))?.ok_or_else(strange)
+    }
+
+    async fn client(&self) -> Result<reqwest::Client> {
+        let mut kept = self.client.lock().await;
+        if let Some((made, client)) = &*kept
+            && made.elapsed() < TRUSTED_FOR
+        {
+            return Ok(client.clone());
+        }
+        let made = client(self.certificates.clone()).await?;
+        Ok(kept.insert((Instant::now(), made)).1.clone())
     }
 }
 
@@ -171,6 +208,7 @@ async fn client(certificates: Option<PathBuf>) -> Result<reqwest::Client> {
         let mut builder = reqwest::Client::builder()
             // Git decides whom it follows, and with which authority.
             .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
             .referer(false)
             .pool_idle_timeout(KEPT)
             .pool_max_idle_per_host(4)
@@ -239,12 +277,21 @@ fn place(url: &str) -> Option<Place> {
     plain.then_some(Place::Http(parsed))
 }
 
-/// Lists a repository on this machine.
-async fn here(path: PathBuf) -> Result<Listing> {
+/// Lists a repository on this machine. Twice: references that are being packed may show an old value, once.
+async fn here(path: PathBuf, reading: Arc<AtomicBool>) -> Result<Listing> {
     let failed = |path: &Path| Error::permanent(format!("list the branches at {}", path.display()));
+    if reading.swap(true, Ordering::AcqRel) {
+        return Err(failed(&path).caused_by("the last look at it has not ended"));
+    }
     let at = path.clone();
-    let listed = tokio::task::spawn_blocking(move || list(&at)).await;
-    listed.map_err(|e| failed(&path).caused_by(e))?.map_err(|e| failed(&path).caused_by(e))
+    let listed = tokio::task::spawn_blocking(move || {
+        let listed = list(&at).and_then(|first| Ok((list(&at)? == first).then_some(first)));
+        reading.store(false, Ordering::Release);
+        listed
+    });
+    let listed = listed.await.map_err(|e| failed(&path).caused_by(e))?;
+    let listed = listed.map_err(|e| failed(&path).caused_by(e))?;
+    listed.ok_or_else(|| failed(&path).caused_by("they move"))
 }
 
 fn list(path: &Path) -> Result<Listing, git2::Error> {

@@ -177,6 +177,8 @@ struct Inner {
     remotes: RwLock<HashMap<RepoName, Remote>>,
     mirrors: Mutex<HashMap<RepoName, Arc<Mirror>>>,
     glances: Glances,
+    /// Where the next mirror's generations begin, so that one that is forgotten and made anew has others.
+    generations: AtomicU64,
     fetches: AtomicU64,
     spared: AtomicU64,
 }
@@ -219,6 +221,7 @@ impl MirrorSet {
             remotes: RwLock::default(),
             mirrors: Mutex::default(),
             glances,
+            generations: AtomicU64::new(0),
             fetches: AtomicU64::new(0),
             spared: AtomicU64::new(0),
         }));
@@ -430,7 +433,7 @@ impl MirrorSet {
                 flights: Arc::default(),
                 claims: Arc::default(),
                 upstream: Acquaintance::default(),
-                moves: Arc::default(),
+                moves: Arc::new(AtomicU64::new(self.0.generations.fetch_add(1 << 32, Ordering::Relaxed))),
                 fresh: Mutex::default(),
                 made: AtomicBool::new(false),
             })

@@ -161,14 +161,15 @@ async fn an_upstream_of_another_version_is_left_to_git() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operators_way_to_upstream_is_gits() {
     let w = World::new().await;
-    for (n, setting) in [
-        "[http]\n\tsslVerify = true\n",
-        "[url \"https://a/\"]\n\tinsteadOf = https://b/\n",
-        "[user]\n\tname = Ada\n",
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    let (git_asks, both) = ((2, 0), (1, 1));
+    let settings = [
+        ("[http]\n\tsslVerify = true\n", git_asks),
+        ("[url \"https://a/\"]\n\tinsteadOf = https://b/\n", git_asks),
+        ("[remote \"upstream\"]\n\ttagOpt = --no-tags\n", git_asks),
+        ("[includeIf \"gitdir:/srv/\"]\n\tpath = other\n", git_asks),
+        ("[user]\n\tname = Ada\n", both),
+    ];
+    for (n, (setting, expected)) in settings.into_iter().enumerate() {
         let program = git_with(&w, setting);
         let options = MirrorOptions { program, ..MirrorOptions::default() };
         let remotes = vec![Remote::new(repo(), w.host.url(&repo()))];
@@ -176,7 +177,6 @@ async fn an_operators_way_to_upstream_is_gits() {
         for _ in 0..2 {
             mirrors.refresh(&repo()).await.unwrap();
         }
-        let expected = if n < 2 { (2, 0) } else { (1, 1) };
         assert_eq!((mirrors.fetches(), mirrors.fetches_spared()), expected, "{setting}");
     }
 }
