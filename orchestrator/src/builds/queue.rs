@@ -93,6 +93,7 @@ impl Lane {
         spec: &RepoSpec,
         current: Option<&ImageRecord>,
     ) -> Result<Option<Tick>> {
+        // What was found by another schedule is forgotten here.
         self.schedule(spec)?;
         let state = RepoBuildState::of(&self.cadence, current, self.is_busy());
         let standing = (state.last_tick, state.failures, state.last_failure, current.is_some());
@@ -273,37 +274,30 @@ mod tests {
         config.repos()[0].clone()
     }
 
-    fn current() -> ImageRecord {
+    /// What a build of the repo left behind.
+    fn current(spec: &RepoSpec) -> ImageRecord {
         let digest: domain::Digest = format!("sha256:{:064x}", 1).parse().expect("a digest");
-        ImageRecord {
-            id: domain::ImageId::from_u128(1),
-            repo: "acme/a".parse().expect("name"),
-            state: domain::ImageState::Current,
-            digest: digest.clone(),
+        let built = image_builder::Built {
+            image: domain::ImageId::from_u128(1),
             commit: format!("{:040x}", 1).parse().expect("a commit"),
-            branch: "main".parse().expect("a branch"),
-            generation: 1,
+            captured: domain::ports::Captured { digest: digest.clone(), size: 1 },
             fingerprint: "f".into(),
             base_digest: digest,
             parent: None,
-            build: BuildId::from_u128(1),
+            decision: "first".into(),
             agent_version: "1".into(),
-            size: 1,
-            created_at: at(0),
-            verified_at: at(0),
-            pinned: false,
-            shipped: None,
-            failures: Vec::new(),
-            went_well: 0,
-        }
+            phases: Vec::new(),
+            warnings: Vec::new(),
+        };
+        image_builder::promote(at(0), &built, BuildId::from_u128(1), spec, &[]).remove(0)
     }
 
     /// What is remembered changes no answer: through a day of ticks, failures, a clock that goes back, and a schedule that
     /// is changed, a lane answers as one does that remembers nothing.
     #[test]
     fn what_is_remembered_changes_no_answer() {
-        let image = current();
         let (mut spec_now, other) = (spec("*/30 * * * *"), spec("0 3 * * 1-5"));
+        let image = current(&spec_now);
         let mut lane = Lane::new(CadenceRecord::new(spec_now.name.clone(), at(0)));
         let (mut now, mut answered) = (1_700_000_000, 0);
         for step in 0..30_000 {
