@@ -26,7 +26,7 @@ use crate::repos::{HandedOut, Repos};
 
 /// How often the task looks whether anything is due.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Repos whose upstream is asked at once; each is a fetch.
+/// Repos whose upstream is asked at once; each may be a fetch.
 const REPOS_AT_ONCE: usize = 2;
 /// Members synced at once over all repos, of one repo in one run, and how long one may take: a session that claims it
 /// meanwhile waits for the end of it.
