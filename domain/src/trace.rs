@@ -4,18 +4,27 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use uuid::Uuid;
 
 /// The longest `tracestate` that is passed on, in bytes. W3C asks for at least as much.
 const MAX_STATE: usize = 512;
 
+/// What records have of a trace whose ids nobody knows.
+const UNKEPT: &str = "-";
+
+/// The bytes of a `traceparent` of this version.
+const PARENT: usize = 55;
+
 /// A span, seen from those that stand below it. Written as `traceparent`, and after a blank `tracestate`, if there is one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct TraceContext {
     trace: u128,
     span: u64,
     sampled: bool,
+    /// It began here and was never sampled.
+    unkept: bool,
     state: Option<Arc<str>>,
 }
 
@@ -27,7 +36,13 @@ pub struct NoTraceParent;
 impl TraceContext {
     /// `None` where an id is zero, which W3C keeps for "none".
     pub fn new(trace: u128, span: u64, sampled: bool) -> Option<Self> {
-        (trace != 0 && span != 0).then_some(Self { trace, span, sampled, state: None })
+        (trace != 0 && span != 0).then_some(Self { trace, span, sampled, unkept: false, state: None })
+    }
+
+    /// The beginning of a trace of our own that is not recorded. Most are, on a busy server, so records only have a mark of it:
+    /// read again, it has other ids.
+    pub fn unkept(trace: u128, span: u64) -> Option<Self> {
+        Some(Self { unkept: true, ..Self::new(trace, span, false)? })
     }
 
     /// With other parties' own notes on the trace. What is no `tracestate` is left out, as W3C asks.
@@ -67,13 +82,29 @@ impl TraceContext {
 
     /// The value of the header, and of the environment variable `TRACEPARENT`.
     pub fn traceparent(&self) -> String {
-        format!("00-{:032x}-{:016x}-{:02x}", self.trace, self.span, u8::from(self.sampled))
+        self.write(&mut [0; PARENT]).to_owned()
+    }
+
+    fn write<'b>(&self, buffer: &'b mut [u8; PARENT]) -> &'b str {
+        buffer.copy_from_slice(b"00-00000000000000000000000000000000-0000000000000000-00");
+        digits(&mut buffer[3..35], self.trace);
+        digits(&mut buffer[36..52], self.span.into());
+        digits(&mut buffer[53..], self.sampled.into());
+        std::str::from_utf8(buffer).unwrap_or_default()
+    }
+}
+
+/// As many of the last hexadecimal digits as there is room for. Each row of a session has a place, so this is not `format!`.
+fn digits(room: &mut [u8], mut number: u128) {
+    for digit in room.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 0xf) as usize];
+        number >>= 4;
     }
 }
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.traceparent())?;
+        f.write_str(self.write(&mut [0; PARENT]))?;
         match &self.state {
             Some(state) => write!(f, " {state}"),
             None => Ok(()),
@@ -109,14 +140,23 @@ fn parse(text: &str) -> Option<TraceContext> {
 impl TryFrom<String> for TraceContext {
     type Error = NoTraceParent;
 
+    /// From a record.
     fn try_from(text: String) -> Result<Self, NoTraceParent> {
+        if text == UNKEPT {
+            let (trace, span) = (Uuid::new_v4().as_u128(), Uuid::new_v4().as_u64_pair().1);
+            return Self::unkept(trace, span).ok_or(NoTraceParent);
+        }
         text.parse()
     }
 }
 
-impl From<TraceContext> for String {
-    fn from(context: TraceContext) -> Self {
-        context.to_string()
+impl Serialize for TraceContext {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match &self.state {
+            _ if self.unkept => to.serialize_str(UNKEPT),
+            None => to.serialize_str(self.write(&mut [0; PARENT])),
+            Some(_) => to.collect_str(self),
+        }
     }
 }
 
@@ -138,6 +178,22 @@ mod tests {
         assert_eq!(noted.at(7).trace_id(), noted.trace_id());
     }
 
+    /// Nobody knows its ids, so a row need not have them; a client's trace keeps its own, recorded or not.
+    #[test]
+    fn of_an_own_trace_that_is_not_kept_there_is_a_mark() {
+        let unkept = TraceContext::unkept(7, 8).unwrap();
+        assert!(!unkept.is_sampled());
+        assert_eq!(unkept.to_string(), "00-00000000000000000000000000000007-0000000000000008-00");
+        let kept = serde_json::to_string(&unkept.at(9)).unwrap();
+        assert_eq!(kept, r#""-""#);
+        let read: TraceContext = serde_json::from_str(&kept).unwrap();
+        assert!(!read.is_sampled() && read.trace_id() != 7 && read.span_id() != 0);
+        assert_eq!(serde_json::to_string(&read).unwrap(), kept);
+        let clients = GOOD.parse::<TraceContext>().unwrap().unsampled();
+        let kept = serde_json::to_string(&clients).unwrap();
+        assert_eq!(serde_json::from_str::<TraceContext>(&kept).unwrap(), clients);
+    }
+
     #[test]
     fn what_is_no_traceparent_is_none() {
         let later = GOOD.replacen("00", "cc", 1) + "-what-will-come";
@@ -145,6 +201,7 @@ mod tests {
         for bad in [
             "",
             "00",
+            "-",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",

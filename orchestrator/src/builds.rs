@@ -474,8 +474,8 @@ impl Builds {
         // One that never began took no time that anybody waits for.
         let Some(begun) = record.started_at else { return };
         let mut span = self.tracer.begin(&kinds::BUILD, None).lasted(begun, now);
-        span.set(kinds::BUILD_ID, record.id.to_string());
-        span.set(kinds::REPO, record.repo.to_string());
+        span.show(kinds::BUILD_ID, record.id);
+        span.show(kinds::REPO, &record.repo);
         span.set(kinds::RESULT, record.state.as_str());
         if record.state == BuildState::Failed {
             span.fail(ErrorKind::Permanent);
@@ -485,7 +485,7 @@ impl Builds {
             let took = SignedDuration::try_from_secs_f64(phase.seconds).unwrap_or_default();
             let end = at.checked_add(took).unwrap_or(at);
             let mut part = self.tracer.past(&kinds::BUILD_PHASE, here.as_ref(), at, end);
-            part.set(kinds::BUILD_ID, record.id.to_string());
+            part.show(kinds::BUILD_ID, record.id);
             part.set(kinds::OF, phase.phase.as_str());
             at = end;
         }

@@ -395,8 +395,8 @@ impl Pulls {
             unanswered_since: again.then_some(record.created_at),
         };
         let mut span = self.tracer.child(&kinds::PULL_REQUEST, record.trace.as_ref());
-        span.set(kinds::SESSION, record.session.to_string());
-        span.set(kinds::REPO, record.repo.to_string());
+        span.show(kinds::SESSION, record.session);
+        span.show(kinds::REPO, &record.repo);
         let asked = tokio::time::timeout(FORGE_DEADLINE, self.ask_as_user(record.session, &new)).await;
         match asked.unwrap_or_else(|_| Err(Error::timeout("open a pull request"))) {
             Ok(Answer { outcome: PullRequestOutcome::ByHand { link }, why }) => {

@@ -93,8 +93,8 @@ fn of_git<B>(tracer: &Arc<Tracer>, session: &SessionRecord, request: &Request<B>
         _ => return Span::Off,
     };
     let mut span = tracer.child(kind, session.trace.as_ref());
-    span.set(kinds::SESSION, session.id.to_string());
-    span.set(kinds::REPO, session.repo.to_string());
+    span.show(kinds::SESSION, session.id);
+    span.show(kinds::REPO, &session.repo);
     span
 }
 

@@ -581,8 +581,8 @@ impl Sessions {
         let ended = record.ended_at.unwrap_or_else(|| self.clock.now());
         let trace = record.trace.as_ref();
         let mut span = self.tracer.past(&kinds::SESSION_LIFE, trace, record.created_at, ended);
-        span.set(kinds::SESSION, record.id.to_string());
-        span.set(kinds::REPO, record.repo.to_string());
+        span.show(kinds::SESSION, record.id);
+        span.show(kinds::REPO, &record.repo);
         span.set(kinds::LAUNCH, record.launch.as_str());
         if let Some(end) = record.end {
             span.set(kinds::RESULT, end.as_str());
@@ -592,7 +592,7 @@ impl Sessions {
     /// A span of a session's, below its place.
     fn span(&self, kind: &'static crate::traces::Kind, record: &SessionRecord) -> Span {
         let mut span = self.tracer.child(kind, record.trace.as_ref());
-        span.set(kinds::SESSION, record.id.to_string());
+        span.show(kinds::SESSION, record.id);
         span
     }
 

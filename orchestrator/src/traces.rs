@@ -162,7 +162,10 @@ impl Tracer {
             let share = (low as f64) / (1u64 << 63) as f64;
             share < out.sample && out.pace.check().is_ok()
         });
-        match TraceContext::new(trace, new_span_id(), sampled) {
+        let span = new_span_id();
+        let here =
+            if sampled { TraceContext::new(trace, span, true) } else { TraceContext::unkept(trace, span) };
+        match here {
             Some(here) => Place::At { here, parent: 0 },
             // The generator gives no zeros.
             None => Place::Open,
@@ -282,6 +285,18 @@ impl Span {
                 span.attributes.push(KeyValue::new(key, value));
             }
         }
+    }
+
+    /// [`Span::set`] to what something is written as, where that is asked for.
+    pub fn show(&mut self, key: &'static str, what: impl std::fmt::Display) {
+        if self.may_be_written() {
+            self.set(key, what.to_string());
+        }
+    }
+
+    /// Whether what is said of it now may ever be read.
+    pub fn may_be_written(&self) -> bool {
+        matches!(self, Self::Recorded(span) if span.may_be_written())
     }
 
     /// It was then, and is told now.

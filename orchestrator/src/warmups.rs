@@ -475,11 +475,11 @@ impl Warmups {
         self.metrics.warmup_ended(record, now);
         let trace = record.trace.as_ref();
         let mut span = self.tracer.past(&kinds::WARMUP_LIFE, trace, record.created_at, now);
-        span.set(kinds::WARMUP, record.id.to_string());
-        span.set(kinds::REPO, record.repo.to_string());
+        span.show(kinds::WARMUP, record.id);
+        span.show(kinds::REPO, &record.repo);
         span.set(kinds::RESULT, state.as_str());
         if let Some(sandbox) = record.sandbox {
-            span.set(kinds::SANDBOX, sandbox.to_string());
+            span.show(kinds::SANDBOX, sandbox);
         }
     }
 

@@ -96,8 +96,8 @@ pub async fn start(
         };
         let link = app.sessions.link(&session, LINK_WAIT).await?;
         let mut span = app.tracer.child(&kinds::EXEC, traced.context().as_ref());
-        span.set(kinds::SESSION, session.id.to_string());
-        span.set(kinds::EXEC_ID, exec.to_string());
+        span.show(kinds::SESSION, session.id);
+        span.show(kinds::EXEC_ID, exec);
         let here = span.context();
         let begun = app.clock.now();
         let request = order.request(exec, here.as_ref());

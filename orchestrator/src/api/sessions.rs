@@ -169,7 +169,7 @@ pub async fn create(
         Ok(created)
     })
     .await?;
-    traced.set(kinds::SESSION, created.record.id.to_string());
+    traced.show(kinds::SESSION, created.record.id);
     Ok(made(created.replayed, created.record.id.to_string(), SessionView::from(&*created.record)))
 }
 

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use domain::{ErrorKind, SessionId, TraceContext, WarmupId};
@@ -24,6 +24,8 @@ pub static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 pub struct Traced(Option<Arc<Inner>>);
 
 struct Inner {
+    method: Method,
+    route: Option<MatchedPath>,
     span: Mutex<Span>,
     /// Gives the lines of its log the ids.
     log: tracing::Span,
@@ -31,10 +33,24 @@ struct Inner {
     told: std::sync::Once,
 }
 
+impl Drop for Inner {
+    /// Only now is it known whether anybody will read what it was; and one whose client has hung up ends here, too.
+    fn drop(&mut self) {
+        let span = self.span.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if span.may_be_written() {
+            let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
+            span.rename(format!("{} {route}", self.method));
+            span.show(kinds::METHOD, &self.method);
+            span.show(kinds::ROUTE, route);
+        }
+    }
+}
+
 impl Traced {
-    fn new(span: Span) -> Self {
+    fn new(method: Method, route: Option<MatchedPath>, span: Span) -> Self {
         let log = tracing::error_span!("request", trace_id = Empty, span_id = Empty);
-        Self(Some(Arc::new(Inner { span: Mutex::new(span), log, told: std::sync::Once::new() })))
+        let (span, told) = (Mutex::new(span), std::sync::Once::new());
+        Self(Some(Arc::new(Inner { method, route, span, log, told })))
     }
 
     fn span(&self) -> Option<MutexGuard<'_, Span>> {
@@ -60,9 +76,9 @@ impl Traced {
         Some(context)
     }
 
-    pub fn set(&self, key: &'static str, value: String) {
+    pub fn show(&self, key: &'static str, what: impl std::fmt::Display) {
         if let Some(mut span) = self.span() {
-            span.set(key, value);
+            span.show(key, what);
         }
     }
 
@@ -126,18 +142,14 @@ pub async fn traced(
         return next.run(request).await;
     }
     let known = sent.is_some();
-    let mut span = match sent {
+    let span = match sent {
         Some(sent) => app.tracer.accept(&kinds::REQUEST, sent),
         None => app.tracer.begin(&kinds::REQUEST, None),
     };
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    span.rename(format!("{} {route}", request.method()));
-    span.set(kinds::METHOD, request.method().as_str().to_owned());
-    span.set(kinds::ROUTE, route.to_owned());
-    let traced = Traced::new(span);
+    let traced = Traced::new(request.method().clone(), route, span);
     match place_of(&app, request.uri().path()) {
         Some((key, id, place)) => {
-            traced.set(key, id);
+            traced.show(key, id);
             traced.join(place.as_ref());
         }
         None if known => drop(traced.context()),

@@ -66,7 +66,7 @@ pub async fn announce(
             detached(async move { app.warmups.announce(&repo, branch, &client, trace).await }).await?
         }
     };
-    traced.set(kinds::WARMUP, record.id.to_string());
+    traced.show(kinds::WARMUP, record.id);
     Ok((StatusCode::ACCEPTED, Json(WarmupView::from(&record))).into_response())
 }
 

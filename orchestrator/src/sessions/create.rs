@@ -100,8 +100,8 @@ impl Sessions {
         let id = SessionId::new();
         let spec = self.repos.spec(&new.repo)?;
         let mut span = self.tracer.begin(&kinds::CLAIM, new.trace.clone());
-        span.set(kinds::SESSION, id.to_string());
-        span.set(kinds::REPO, spec.name.to_string());
+        span.show(kinds::SESSION, id);
+        span.show(kinds::REPO, &spec.name);
         let mut record = self.draw_up(id, &spec, &new).await?;
         record.trace = new.trace.clone().or_else(|| span.context());
 
@@ -112,7 +112,7 @@ impl Sessions {
         record.launch = launch;
         span.set(kinds::LAUNCH, launch.as_str());
         if let Some(sandbox) = record.sandbox {
-            span.set(kinds::SANDBOX, sandbox.to_string());
+            span.show(kinds::SANDBOX, sandbox);
         }
         let session = Session::new(record, Some(born), seat);
         let record = session.record();
@@ -330,7 +330,7 @@ impl Sessions {
     pub(super) fn launch_in_turn(self: &Arc<Self>, prepared: crate::fleet::Prepared, record: &SessionRecord) {
         let me = self.clone();
         let mut span = self.span(&kinds::START, record);
-        span.set(kinds::SANDBOX, prepared.record.id.to_string());
+        span.show(kinds::SANDBOX, prepared.record.id);
         self.cold_waiting.fetch_add(1, Ordering::Relaxed);
         self.tasks.spawn(async move {
             let turn = tokio::select! {

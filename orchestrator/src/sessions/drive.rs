@@ -100,7 +100,7 @@ impl Sessions {
         let turn = session.telling.lock().await;
         let record = session.record();
         let mut span = self.span(&kinds::BIND, &record);
-        span.set(kinds::SANDBOX, entry.id.to_string());
+        span.show(kinds::SANDBOX, entry.id);
         span.around(link.bind(&self.bind_of(&record))).await?;
         if record.sync.phase.gate_is_open() {
             // A new incarnation of the agent: its gate is shut, and this tree was synced before.
@@ -261,7 +261,7 @@ impl Sessions {
                     info!(session = %record.id, repo = %record.repo, seconds, "session ready");
                     let trace = record.trace.as_ref();
                     let mut gate = self.tracer.past(&kinds::GATE, trace, record.created_at, self.clock.now());
-                    gate.set(kinds::SESSION, record.id.to_string());
+                    gate.show(kinds::SESSION, record.id);
                     gate.set(kinds::LAUNCH, record.launch.as_str());
                 }
             }
@@ -282,7 +282,7 @@ impl Sessions {
     ) -> Result<CommitId> {
         let record = session.record();
         let mut refresh = self.tracer.child(&kinds::REFRESH, trace.as_ref());
-        refresh.set(kinds::REPO, record.repo.to_string());
+        refresh.show(kinds::REPO, &record.repo);
         refresh.around(self.mirrors.refresh(&record.repo)).await?;
         let (base, wanted) = self.wanted(&record).await?;
         let entry = record.sandbox.and_then(|id| self.fleet.get(id));

@@ -251,7 +251,7 @@ impl Sessions {
         };
         let mut snapshot = again.unwrap_or_else(new);
         snapshot.commit = head.clone();
-        span.set(kinds::SNAPSHOT_ID, snapshot.id.to_string());
+        span.show(kinds::SNAPSHOT_ID, snapshot.id);
         snapshot.deadline = after(now, CAPTURE_DEADLINE);
         self.store.commit(Tx::new().snapshot(&snapshot)).await?;
         let how = CaptureSpec {

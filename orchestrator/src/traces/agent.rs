@@ -23,7 +23,7 @@ impl Tracer {
             (Duration::from_millis(report.fetch_ms), Duration::from_millis(report.checkout_ms));
         let (from, to) = within(call, fetch + checkout);
         let mut span = self.past(&kinds::AGENT_SYNC, parent, from, to);
-        span.set(kinds::SANDBOX, sandbox.to_string());
+        span.show(kinds::SANDBOX, sandbox);
         span.set(kinds::FETCHED, report.fetched);
         let here = span.context();
         let fetched = later(from, fetch).min(to);
@@ -45,8 +45,8 @@ impl Tracer {
         let took = Duration::try_from_secs_f64(exit.duration_ms / 1000.0).unwrap_or_default();
         let (from, to) = within(call, took);
         let mut span = self.past(&kinds::AGENT_EXEC, parent, from, to);
-        span.set(kinds::SANDBOX, sandbox.to_string());
-        span.set(kinds::EXEC_ID, exec.to_string());
+        span.show(kinds::SANDBOX, sandbox);
+        span.show(kinds::EXEC_ID, exec);
         if let Some(code) = exit.code {
             span.set(kinds::EXIT_CODE, i64::from(code));
         }

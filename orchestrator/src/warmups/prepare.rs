@@ -40,8 +40,8 @@ impl Warmups {
     async fn prepare_all(self: &Arc<Self>, id: WarmupId) {
         while let Some(record) = self.get(id) {
             let mut span = self.tracer.child(&kinds::WARMUP_PREPARE, record.trace.as_ref());
-            span.set(kinds::WARMUP, id.to_string());
-            span.set(kinds::REPO, record.repo.to_string());
+            span.show(kinds::WARMUP, id);
+            span.show(kinds::REPO, &record.repo);
             let here = span.context();
             if let Err(e) = span.around(self.prepare_once(&record, here)).await {
                 debug!(warmup = %id, error = %e.chain(), "a warm-up could not be prepared");
@@ -68,7 +68,7 @@ impl Warmups {
         self.fleet.pool_poke.notify_one();
         entry.wait_link(START_DEADLINE).await?;
         let mut refresh = self.tracer.child(&kinds::REFRESH, trace.as_ref());
-        refresh.set(kinds::REPO, spec.name.to_string());
+        refresh.show(kinds::REPO, &spec.name);
         refresh.around(self.mirrors.refresh(&spec.name)).await?;
         let Some(tip) = self.mirrors.tip(&spec.name, &warmup.branch).await? else { return Ok(()) };
         if entry.session().is_some() {

@@ -72,9 +72,9 @@ pub struct Stock {
     pub create_ms: u64,
     /// How many may be starting at once, once the pools are full.
     pub starting: u32,
-    /// The collector that gets its traces, as a configuration has it that says no more.
+    /// Where its traces go, if it is traced.
     #[serde(default)]
-    pub tracing: Option<String>,
+    pub tracing: Option<super::telemetry::Exported>,
     /// Whether it looks at upstreams and builds.
     #[serde(default)]
     pub schedules: bool,
@@ -213,7 +213,7 @@ pub async fn start(dir: &Path, stock: &Stock) -> Result<Arc<App>> {
     let mut options = Options::new(state, specs, Engine::Given(backend.clone()));
     options.agent = Some(b"none".to_vec());
     options.schedules = stock.schedules;
-    options.tracing = stock.tracing.clone().map(super::telemetry::exported_to);
+    options.tracing = stock.tracing.clone().map(Into::into);
     let app = App::start(options).await?;
     app.pools.set_starting_limit(FILLING);
     {

@@ -1,5 +1,5 @@
-//! What it costs to be seen: claims a second of a server that exports its traces, beside one that does not, turn by turn in
-//! one run; and what counting costs, which no server goes without, and being scraped.
+//! What it costs to be seen: claims of a server that exports its traces, beside two that do not, turn by turn in one run; and
+//! what counting costs, which no server goes without, and being scraped.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,13 +12,13 @@ use config::TracingSettings;
 use domain::{Clock, Error, Result, SystemClock};
 use http::Method;
 use orchestrator::metrics::Metrics;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tests::collector::{Collector, Manners};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::fake::{Server, Stock, say, start};
-use crate::idle::processor;
 use crate::rates::{Site, new_session, order};
 use crate::report::{Report, Target, median, note};
 use crate::stage;
@@ -26,126 +26,171 @@ use crate::wire::{Wire, parse};
 
 const REPO: &str = "bench/seen";
 const CLIENTS: usize = 32;
-/// A turn is so many claims of one server. Short, so that both see the same machine; many, because one differs from the next by a
-/// tenth and more, traced or not.
+/// A turn is so many claims of one server, and what they leave to do. Short, so that all see the same machine.
 const TURN: usize = 200;
-/// A round is a turn of each. So many make a sitting, after those that warm up: what runs by the clock (the reconciler looks at
-/// every record, now and then) is then little beside, and falls to both.
-const ROUNDS: usize = 90;
-const WARMING: usize = 15;
-/// Two processes of one program differ, too, so both servers are started anew for each sitting, and the other one first.
-const SITTINGS: usize = 8;
-/// No turn finds the pool empty; nor is it refilled meanwhile, which takes more than what is measured.
-const MEMBERS: u32 = 21_100;
+/// A round is a turn of each. So many make a sitting, after one that warms up.
+const ROUNDS: usize = 9;
+/// Two processes of one program differ by a tenth and more, so all servers are started anew for each sitting, in another order.
+const SITTINGS: usize = 24;
+/// No turn finds the pool empty; nor is it refilled meanwhile, which takes more than what is measured. Nor are there more: what
+/// looks at every member and session, now and then, would hide what is looked for.
+const MEMBERS: u32 = (TURN * (ROUNDS + 1) + 100) as u32;
 const REFILL_MS: u64 = 3_600_000;
-/// Traces a second. Half of the time it is the other server's turn, and claims that never pause have 50 a second in all.
-const TRACES: u32 = 25;
+/// Traces a second, as a configuration has it that says no more.
+const TRACES: f64 = 50.0;
+/// A server is still that takes less than the first of a processor, in the second: between two turns, and at the end of a sitting,
+/// when what was put off is to be done, too.
+type Stillness = (Duration, Duration);
+const BETWEEN: Stillness = (Duration::from_micros(100), Duration::from_millis(5));
+const AT_LAST: Stillness = (Duration::from_millis(5), Duration::from_millis(250));
+/// It is waited for so long at most.
+const STILL_WITHIN: Duration = Duration::from_secs(20);
+/// In which the last spans of a sitting leave.
+const LEAVING: Duration = Duration::from_millis(1_500);
 /// As Prometheus does it that is told nothing else. Its share is added by calculation: a turn is too short for it.
 const SCRAPED_EVERY: Duration = Duration::from_secs(15);
 /// How often a claim is counted to learn what that takes.
 const COUNTED: u32 = 200_000;
 
-/// As a configuration says it that names an endpoint, but for how often.
-pub fn exported_to(endpoint: String) -> TracingSettings {
-    TracingSettings {
-        endpoint,
-        service_name: "hotbed".into(),
-        sample: 1.0,
-        per_second: TRACES,
-        headers: BTreeMap::new(),
+/// Where traces go, and which share of them. The bench's servers wait for each other most of the time, so they are held to a
+/// share: what the default bound of traces a second comes to for claims that never pause.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Exported {
+    to: String,
+    share: f64,
+}
+
+impl From<Exported> for TracingSettings {
+    fn from(exported: Exported) -> Self {
+        Self {
+            endpoint: exported.to,
+            service_name: "hotbed".into(),
+            sample: exported.share,
+            per_second: u32::MAX,
+            headers: BTreeMap::new(),
+        }
     }
 }
 
-/// One of the two servers, and who claims there.
+/// One of the servers, and who claims there.
 struct Side {
     site: Site,
     wires: Vec<Wire>,
-    /// Seconds of its turns.
-    busy: f64,
 }
+
+/// Two servers that are not traced, to tell what the bench can't, and one that is.
+const SIDES: usize = 3;
+const TRACED: usize = 2;
 
 /// A machine that claims keep busy has as many of them as the server's processor time allows, and it is that which is compared:
 /// all of it, from a sitting's first claim to its last, with what is exported beside and after.
 pub async fn cost(report: &mut Report) -> Result<()> {
     let collector =
         Collector::start(Manners::Forgets).map_err(|e| Error::permanent("start a collector").caused_by(e))?;
+    let rate = rate().await?;
+    let exported = Exported { to: collector.endpoint(), share: (TRACES / rate).min(1.0) };
     let mut all = Taken::default();
     for sitting in 0..SITTINGS {
-        all.sit(sitting, &collector.endpoint()).await?;
+        all.sit(sitting, &exported).await?;
     }
     let batches = collector.requests();
     if batches == 0 {
         return Err(Error::permanent("no span left the server whose traces were to be measured"));
     }
-    let Taken { took, busy, scrapes } = all;
-    let scraping = 100.0 * median(&scrapes) / SCRAPED_EVERY.as_secs_f64() / cores();
-    let rates = busy.map(|busy| (SITTINGS * ROUNDS * TURN) as f64 / busy);
-    let counting = counting(rates[0])?;
+    let scraping = 100.0 * median(&all.scrapes) / SCRAPED_EVERY.as_secs_f64() / cores();
+    let counting = counting(rate)?;
     note(format!(
-        "{:.0} claims/s untraced, {:.0} traced; {:.0} and {:.0} us of processor each; {batches} batches of spans",
-        rates[0],
-        rates[1],
-        median(&took[0]),
-        median(&took[1])
+        "{rate:.0} claims/s would take all cores; {:.0}, {:.0} and {:.0} us of processor each; {batches} batches of spans",
+        median(&all.took[0]),
+        median(&all.took[1]),
+        median(&all.took[TRACED])
     ));
     note(format!(
         "of the time of all cores, counting takes {counting:.2} % and being scraped {scraping:.2} %"
     ));
-    let pairs = took[0].iter().zip(&took[1]);
-    let costs: Vec<_> =
-        pairs.map(|(bare, traced)| 100.0 * (traced / bare - 1.0) + counting + scraping).collect();
+    let (mut costs, mut differences) = (Vec::new(), Vec::new());
+    for ((one, other), traced) in all.took[0].iter().zip(&all.took[1]).zip(&all.took[TRACED]) {
+        costs.push(100.0 * (2.0 * traced / (one + other) - 1.0) + counting + scraping);
+        differences.push(100.0 * (other / one - 1.0));
+    }
     report.row("telemetry_cost", "%", &costs, Target::p50(3.0));
+    report.row("telemetry_of_none", "%", &differences, Target::NONE);
     Ok(())
 }
 
-/// What was measured of both, the one that is not traced first.
+/// Claims a second for which a server that is not traced takes all cores, with everything that they leave to do.
+async fn rate() -> Result<f64> {
+    let mut side = Side::start(&untraced()).await?;
+    let (claims, before) = (TURN * ROUNDS, side.processor()?);
+    side.claims(claims).await?;
+    side.still(AT_LAST).await?;
+    let took = side.processor()?.saturating_sub(before);
+    Ok(claims as f64 * cores() / took.as_secs_f64())
+}
+
+fn untraced() -> Stock {
+    Stock { starting: 1, create_ms: REFILL_MS, ..Stock::of(REPO, MEMBERS) }
+}
+
+/// What was measured of each.
 #[derive(Default)]
 struct Taken {
     /// Microseconds of processor for a claim, in each sitting.
-    took: [Vec<f64>; 2],
-    /// Seconds of their turns.
-    busy: [f64; 2],
+    took: [Vec<f64>; SIDES],
     /// Seconds of a scrape of the traced one.
     scrapes: Vec<f64>,
 }
 
 impl Taken {
-    async fn sit(&mut self, sitting: usize, collector: &str) -> Result<()> {
-        let bare = Stock { starting: 1, create_ms: REFILL_MS, ..Stock::of(REPO, MEMBERS) };
-        let seen = Stock { tracing: Some(collector.to_owned()), ..bare.clone() };
-        let mut stocks = [bare, seen];
-        stocks.rotate_left(sitting % 2);
+    async fn sit(&mut self, sitting: usize, exported: &Exported) -> Result<()> {
+        let seen = Stock { tracing: Some(exported.clone()), ..untraced() };
+        let mut stocks = [untraced(), untraced(), seen];
+        stocks.rotate_left(sitting % SIDES);
         let mut sides = Vec::new();
         for stock in &stocks {
-            let site = Site::start(stock)?;
-            let wires = site.wires(CLIENTS).await?;
-            sides.push(Side { site, wires, busy: 0.0 });
+            sides.push(Side::start(stock).await?);
         }
-        sides.rotate_left(sitting % 2);
-        let mut before = [0.0; 2];
-        for round in 0..WARMING + ROUNDS {
-            if round == WARMING {
-                before = [sides[0].processor()?, sides[1].processor()?];
-                sides.iter_mut().for_each(|side| side.busy = 0.0);
-            }
+        sides.rotate_right(sitting % SIDES);
+        for side in &mut sides {
+            side.turn().await?;
+        }
+        let before = sides.iter().map(Side::processor).collect::<Result<Vec<_>>>()?;
+        for round in 0..ROUNDS {
             // Who is first changes, so that a machine that gets slower or faster is no side's fault.
-            for number in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-                sides[number].turn().await?;
+            for number in 0..SIDES {
+                sides[(number + sitting + round) % SIDES].turn().await?;
             }
+        }
+        tokio::time::sleep(LEAVING).await;
+        for side in &sides {
+            side.still(AT_LAST).await?;
         }
         for (number, side) in sides.iter().enumerate() {
-            let took = side.processor()? - before[number];
-            self.took[number].push(took * 1e6 / (TURN * ROUNDS) as f64);
-            self.busy[number] += side.busy;
+            let took = side.processor()?.saturating_sub(before[number]);
+            self.took[number].push(took.as_secs_f64() * 1e6 / (TURN * ROUNDS) as f64);
         }
-        self.scrapes.push(sides[1].scrape().await?);
+        self.scrapes.push(sides[TRACED].scrape().await?);
         Ok(())
     }
 }
 
 impl Side {
+    async fn start(stock: &Stock) -> Result<Self> {
+        let site = Site::start(stock)?;
+        let wires = site.wires(CLIENTS).await?;
+        let side = Self { site, wires };
+        side.still(AT_LAST).await?;
+        Ok(side)
+    }
+
+    /// Claims, and all that they leave to do: what is done for one later than its answer falls to its own server's turn.
     async fn turn(&mut self) -> Result<()> {
-        let (left, begun) = (Arc::new(AtomicUsize::new(TURN)), Instant::now());
+        self.claims(TURN).await?;
+        self.still(BETWEEN).await
+    }
+
+    async fn claims(&mut self, claims: usize) -> Result<()> {
+        let left = Arc::new(AtomicUsize::new(claims));
         let mut clients = JoinSet::new();
         for wire in self.wires.drain(..) {
             clients.spawn(claim(wire, left.clone()));
@@ -153,8 +198,22 @@ impl Side {
         while let Some(done) = clients.join_next().await {
             self.wires.push(done.map_err(|e| Error::permanent("a client of the bench").caused_by(e))??);
         }
-        self.busy += begun.elapsed().as_secs_f64();
         Ok(())
+    }
+
+    async fn still(&self, (takes, within): Stillness) -> Result<()> {
+        let (begun, mut before) = (Instant::now(), self.processor()?);
+        loop {
+            tokio::time::sleep(within).await;
+            let now = self.processor()?;
+            if now.saturating_sub(before) < takes {
+                return Ok(());
+            }
+            if begun.elapsed() > STILL_WITHIN {
+                return Err(Error::permanent("the server of the bench does not come to rest"));
+            }
+            before = now;
+        }
     }
 
     /// Seconds that one scrape takes.
@@ -168,10 +227,21 @@ impl Side {
         Ok(median(&times))
     }
 
-    /// Its seconds on processors so far.
-    fn processor(&self) -> Result<f64> {
-        let [its_own, _] = processor(self.site.server.id())?;
-        Ok(its_own)
+    /// Its time on processors so far. Finer than what `/proc` says, which is in hundredths of a second.
+    fn processor(&self) -> Result<Duration> {
+        let failed = || {
+            let why = std::io::Error::last_os_error();
+            Error::permanent("read the processor time of the bench's server").caused_by(why)
+        };
+        let pid = self.site.server.id().cast_signed();
+        let (mut clock, mut now) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        // SAFETY: both write to what is theirs, and the first one's answer is the second one's clock.
+        if unsafe { libc::clock_getcpuclockid(pid, &mut clock) } != 0
+            || unsafe { libc::clock_gettime(clock, &mut now) } != 0
+        {
+            return Err(failed());
+        }
+        Ok(Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32))
     }
 }
 
