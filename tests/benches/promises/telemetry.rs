@@ -45,7 +45,7 @@ const BETWEEN: Stillness = (Duration::from_micros(100), Duration::from_millis(5)
 const AT_LAST: Stillness = (Duration::from_millis(5), Duration::from_millis(250));
 /// It is waited for so long at most.
 const STILL_WITHIN: Duration = Duration::from_secs(20);
-/// In which the last spans of a sitting leave.
+/// In which the last spans of a sitting leave, and what waits for a look at upstream goes on.
 const LEAVING: Duration = Duration::from_millis(1_500);
 /// As Prometheus does it that is told nothing else. Its share is added by calculation: a turn is too short for it.
 const SCRAPED_EVERY: Duration = Duration::from_secs(15);
@@ -123,6 +123,7 @@ async fn rate() -> Result<f64> {
     let mut side = Side::start(&untraced()).await?;
     let (claims, before) = (TURN * ROUNDS, side.processor()?);
     side.claims(claims).await?;
+    tokio::time::sleep(LEAVING).await;
     side.still(AT_LAST).await?;
     let took = side.processor()?.saturating_sub(before);
     Ok(claims as f64 * cores() / took.as_secs_f64())
