@@ -5,13 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
-use uuid::Uuid;
 
 /// The longest `tracestate` that is passed on, in bytes. W3C asks for at least as much.
 const MAX_STATE: usize = 512;
-
-/// What records have of a trace whose ids nobody knows.
-const UNKEPT: &str = "-";
 
 /// The bytes of a `traceparent` of this version.
 const PARENT: usize = 55;
@@ -23,8 +19,6 @@ pub struct TraceContext {
     trace: u128,
     span: u64,
     sampled: bool,
-    /// It began here and was never sampled.
-    unkept: bool,
     state: Option<Arc<str>>,
 }
 
@@ -36,13 +30,7 @@ pub struct NoTraceParent;
 impl TraceContext {
     /// `None` where an id is zero, which W3C keeps for "none".
     pub fn new(trace: u128, span: u64, sampled: bool) -> Option<Self> {
-        (trace != 0 && span != 0).then_some(Self { trace, span, sampled, unkept: false, state: None })
-    }
-
-    /// The beginning of a trace of our own that is not recorded. Most are, on a busy server, so records only have a mark of it:
-    /// read again, it has other ids.
-    pub fn unkept(trace: u128, span: u64) -> Option<Self> {
-        Some(Self { unkept: true, ..Self::new(trace, span, false)? })
+        (trace != 0 && span != 0).then_some(Self { trace, span, sampled, state: None })
     }
 
     /// With other parties' own notes on the trace. What is no `tracestate` is left out, as W3C asks.
@@ -140,12 +128,7 @@ fn parse(text: &str) -> Option<TraceContext> {
 impl TryFrom<String> for TraceContext {
     type Error = NoTraceParent;
 
-    /// From a record.
     fn try_from(text: String) -> Result<Self, NoTraceParent> {
-        if text == UNKEPT {
-            let (trace, span) = (Uuid::new_v4().as_u128(), Uuid::new_v4().as_u64_pair().1);
-            return Self::unkept(trace, span).ok_or(NoTraceParent);
-        }
         text.parse()
     }
 }
@@ -153,7 +136,6 @@ impl TryFrom<String> for TraceContext {
 impl Serialize for TraceContext {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match &self.state {
-            _ if self.unkept => to.serialize_str(UNKEPT),
             None => to.serialize_str(self.write(&mut [0; PARENT])),
             Some(_) => to.collect_str(self),
         }
@@ -178,20 +160,13 @@ mod tests {
         assert_eq!(noted.at(7).trace_id(), noted.trace_id());
     }
 
-    /// Nobody knows its ids, so a row need not have them; a client's trace keeps its own, recorded or not.
     #[test]
-    fn of_an_own_trace_that_is_not_kept_there_is_a_mark() {
-        let unkept = TraceContext::unkept(7, 8).unwrap();
-        assert!(!unkept.is_sampled());
-        assert_eq!(unkept.to_string(), "00-00000000000000000000000000000007-0000000000000008-00");
-        let kept = serde_json::to_string(&unkept.at(9)).unwrap();
-        assert_eq!(kept, r#""-""#);
-        let read: TraceContext = serde_json::from_str(&kept).unwrap();
-        assert!(!read.is_sampled() && read.trace_id() != 7 && read.span_id() != 0);
-        assert_eq!(serde_json::to_string(&read).unwrap(), kept);
-        let clients = GOOD.parse::<TraceContext>().unwrap().unsampled();
-        let kept = serde_json::to_string(&clients).unwrap();
-        assert_eq!(serde_json::from_str::<TraceContext>(&kept).unwrap(), clients);
+    fn every_digit_is_in_its_place() {
+        for (trace, span, sampled) in [(7, 8, true), (u128::MAX, u64::MAX, false), (1 << 124, 1 << 60, true)]
+        {
+            let text = TraceContext::new(trace, span, sampled).unwrap().traceparent();
+            assert_eq!(text, format!("00-{trace:032x}-{span:016x}-{:02x}", u8::from(sampled)));
+        }
     }
 
     #[test]

@@ -162,10 +162,7 @@ impl Tracer {
             let share = (low as f64) / (1u64 << 63) as f64;
             share < out.sample && out.pace.check().is_ok()
         });
-        let span = new_span_id();
-        let here =
-            if sampled { TraceContext::new(trace, span, true) } else { TraceContext::unkept(trace, span) };
-        match here {
+        match TraceContext::new(trace, new_span_id(), sampled) {
             Some(here) => Place::At { here, parent: 0 },
             // The generator gives no zeros.
             None => Place::Open,
@@ -279,24 +276,26 @@ impl Span {
 
     /// One of the attributes that its kind is documented with.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
+        self.set_with(key, || value.into());
+    }
+
+    /// [`Span::set`] to what something is written as, where that may ever be read.
+    pub fn show(&mut self, key: &'static str, what: impl std::fmt::Display) {
+        self.set_with(key, || what.to_string().into());
+    }
+
+    fn set_with(&mut self, key: &'static str, value: impl FnOnce() -> Value) {
         if let Self::Recorded(span) = self {
             debug_assert!(span.kind.attributes.contains(&key), "{} has no {key}", span.kind.name);
             if span.may_be_written() {
-                span.attributes.push(KeyValue::new(key, value));
+                span.attributes.push(KeyValue::new(key, value()));
             }
         }
     }
 
-    /// [`Span::set`] to what something is written as, where that is asked for.
-    pub fn show(&mut self, key: &'static str, what: impl std::fmt::Display) {
-        if self.may_be_written() {
-            self.set(key, what.to_string());
-        }
-    }
-
-    /// Whether what is said of it now may ever be read.
-    pub fn may_be_written(&self) -> bool {
-        matches!(self, Self::Recorded(span) if span.may_be_written())
+    /// Whether it will be written. Decides where it stands, if nothing has: nothing can be joined any more.
+    pub fn is_kept(&mut self) -> bool {
+        self.context().is_some_and(|here| here.is_sampled())
     }
 
     /// It was then, and is told now.

@@ -50,6 +50,26 @@ pub async fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> std::io::Result<Answer> {
+    let mut stream = ask(address, method, path, headers, body).await?;
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(90), stream.read_to_end(&mut bytes)).await;
+    match read {
+        Ok(Ok(_)) => {}
+        Ok(Err(e)) if bytes.is_empty() => return Err(e),
+        Ok(Err(_)) => {}
+        Err(_) => return Err(std::io::Error::other(format!("{method} {path}: no answer within 90 s"))),
+    }
+    parse(&bytes).ok_or_else(|| std::io::Error::other(format!("{method} {path}: no answer: {bytes:?}")))
+}
+
+/// Sends a request. Who drops what it gives has hung up.
+pub async fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address).await?;
     let mut head =
         format!("{method} {path} HTTP/1.0\r\nhost: {address}\r\ncontent-length: {}\r\n", body.len());
@@ -60,15 +80,7 @@ pub async fn send(
     stream.write_all(head.as_bytes()).await?;
     // A server that refuses a large body answers before it has read it.
     let _ = stream.write_all(body).await;
-    let mut bytes = Vec::new();
-    let read = tokio::time::timeout(Duration::from_secs(90), stream.read_to_end(&mut bytes)).await;
-    match read {
-        Ok(Ok(_)) => {}
-        Ok(Err(e)) if bytes.is_empty() => return Err(e),
-        Ok(Err(_)) => {}
-        Err(_) => return Err(std::io::Error::other(format!("{method} {path}: no answer within 90 s"))),
-    }
-    parse(&bytes).ok_or_else(|| std::io::Error::other(format!("{method} {path}: no answer: {bytes:?}")))
+    Ok(stream)
 }
 
 fn parse(bytes: &[u8]) -> Option<Answer> {

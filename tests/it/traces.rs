@@ -126,6 +126,12 @@ fn one_trace_from_the_keystroke_to_the_pull_request() {
         below("pull_request.open", "POST /v1/sessions/{id}/pull-requests");
         assert_eq!(spans["session"].attributes["hotbed.session"], id(&view));
         assert_eq!(spans["POST /v1/warmups"].state, "vendor=7");
+        let exec = &spans["POST /v1/sessions/{id}/exec"].attributes;
+        let of_request = [kinds::METHOD, kinds::ROUTE, kinds::STATUS, kinds::SESSION];
+        assert_eq!(
+            of_request.map(|key| exec[key].as_str()),
+            ["POST", "/v1/sessions/{id}/exec", "201", id(&view)]
+        );
         assert_eq!(spans["agent.sync"].scope, "hotbed-agent");
         // Every parent is a span that arrived, or the client's own.
         let ids: BTreeSet<_> = seen.iter().map(|s| s.id.as_str()).collect();
@@ -178,6 +184,53 @@ fn what_is_not_sampled_leaves_nothing() {
         w.synced(&other).await;
         w.see(&collector, "session.gate").await;
         assert!(collector.seen().iter().all(|s| s.trace != TRACE));
+    });
+}
+
+/// What begins here and is not sampled is not recorded either: not what is done later, and not after a restart.
+#[test]
+fn a_trace_that_is_not_kept_stays_so() {
+    let collector = collector(Manners::Takes);
+    let nothing = TracingSettings { sample: 0.0, ..to(&collector) };
+    World::with(Setup::pool(2).tracing(nothing), async |w| {
+        let view = post(w, "/v1/sessions", &[], &w.new_session()).await;
+        assert_eq!(w.synced(&view).await, "synced");
+        let of_session = id(&view).parse().expect("id");
+        let place = |w: &World| w.app().sessions.live(of_session).expect("live").record().trace.clone();
+        let before = place(w).expect("a place");
+        assert!(!before.is_sampled());
+        w.restart().await;
+        assert_eq!(place(w), Some(before));
+        let run = json!({"cmd": ["true"], "wait": true});
+        post(w, &format!("/v1/sessions/{}/exec", id(&view)), &[], &run).await;
+        w.end(&view).await;
+        // A client's own is kept, so it is seen that something can be.
+        let other = post(w, "/v1/sessions", &[("traceparent", KEYSTROKE)], &w.new_session()).await;
+        w.synced(&other).await;
+        w.see(&collector, "session.gate").await;
+        let seen = collector.seen();
+        assert!(seen.iter().all(|s| s.trace == TRACE), "{seen:?}");
+    });
+}
+
+/// A request whose client has gone is shown for what it was, without an answer.
+#[test]
+fn a_client_that_hangs_up_leaves_its_request() {
+    let collector = collector(Manners::Takes);
+    World::with(Setup::pool(1).tracing(to(&collector)), async |w| {
+        for agent in w.agents.all() {
+            agent.set(|o| o.sync_hangs = true);
+        }
+        let view = w.session().await;
+        let path = format!("/v1/sessions/{}/sync?wait_seconds=60", id(&view));
+        w.ask_and_hang_up("GET", &path, &[("traceparent", KEYSTROKE)]).await;
+        w.see(&collector, "GET /v1/sessions/{id}/sync").await;
+        let seen = collector.seen();
+        let asked = of_trace(&seen, TRACE)["GET /v1/sessions/{id}/sync"];
+        assert_eq!(
+            (asked.attributes[kinds::METHOD].as_str(), asked.attributes.get(kinds::STATUS)),
+            ("GET", None)
+        );
     });
 }
 

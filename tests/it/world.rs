@@ -527,6 +527,14 @@ impl World {
         http::send(self.server().address, method, path, &all, body).await.expect("an answer")
     }
 
+    /// A request whose client does not wait for the answer.
+    pub async fn ask_and_hang_up(&self, method: &str, path: &str, headers: &[(&str, &str)]) {
+        let key = format!("Bearer {}", self.app().api_key);
+        let mut all = vec![("authorization", key.as_str())];
+        all.extend_from_slice(headers);
+        drop(http::ask(self.server().address, method, path, &all, b"").await.expect("it is asked"));
+    }
+
     /// A request that may find nobody.
     pub async fn try_send(&self, method: &str, path: &str, body: &[u8]) -> std::io::Result<Answer> {
         let key = format!("Bearer {}", self.app().api_key);

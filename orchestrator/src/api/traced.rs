@@ -34,10 +34,10 @@ struct Inner {
 }
 
 impl Drop for Inner {
-    /// Only now is it known whether anybody will read what it was; and one whose client has hung up ends here, too.
+    /// Only now is it certain whether anybody will read what it was. One whose client has hung up ends here, too.
     fn drop(&mut self) {
         let span = self.span.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if span.may_be_written() {
+        if span.is_kept() {
             let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
             span.rename(format!("{} {route}", self.method));
             span.show(kinds::METHOD, &self.method);
@@ -149,8 +149,8 @@ pub async fn traced(
     let traced = Traced::new(request.method().clone(), route, span);
     match place_of(&app, request.uri().path()) {
         Some((key, id, place)) => {
-            traced.show(key, id);
             traced.join(place.as_ref());
+            traced.show(key, id);
         }
         None if known => drop(traced.context()),
         None => {}

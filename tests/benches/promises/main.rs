@@ -30,7 +30,7 @@ const SECTIONS: [(&str, &[&str]); 24] = [
     ("storm", &["burst_300"]),
     ("typing", &["warmup_http"]),
     ("rate", &["claims_per_s", "claims_per_s_http"]),
-    ("telemetry", &["telemetry_cost"]),
+    ("telemetry", &["telemetry_cost", "telemetry_of_none"]),
     ("tick", &["tick_10000_idle", "rss_10000_idle"]),
     ("plan", &["plan_1000_repos"]),
     ("sizing", &["idle_hours_ratio_best_fixed"]),
