@@ -8,6 +8,7 @@
 //!
 //! The store's lock on the state directory covers these files too: open the store first.
 
+mod draft;
 mod journal;
 mod read;
 mod write;
@@ -112,7 +113,7 @@ impl SessionLogs {
         let (journal, left) = Journal::open(&dir.join("session-journal.db"))?;
         let dir = dir.join("sessions");
         files::private_dir(&dir)?;
-        let template = write::template(&dir)?;
+        let draft = draft::Draft::new()?;
         let (queue, jobs) = sync_channel(QUEUE);
         let shared = Arc::new(Shared {
             dir,
@@ -125,7 +126,7 @@ impl SessionLogs {
         let mine = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("session-logs".into())
-            .spawn(move || write::run(&mine, template, journal, left, jobs))
+            .spawn(move || write::run(&mine, draft, journal, left, jobs))
             .map_err(|e| failure::io("start the log thread", e))?;
         Ok(Self(Arc::new(Handle { shared, thread: Some(thread), clock })))
     }

@@ -1,7 +1,7 @@
 //! The log thread: it owns the queue's end, the open files and the journal.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::unix::fs::FileExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -9,8 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use domain::{Error, Result, SessionId};
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, params};
 
+use super::draft::Draft;
 use super::journal::{Journal, Left, Numbered};
 use super::{Entry, Job, Shared};
 use crate::{failure, files, schema};
@@ -28,37 +29,6 @@ const SETTLED_AT_ONCE: usize = 16;
 const REST: u32 = 3;
 /// More than this in the journal, and files are made without pause.
 const JOURNAL_BYTES: usize = 32 * 1024 * 1024;
-/// The two bytes of a database's header that say whether it has a write-ahead log, and what they may say.
-const MODE_AT: u64 = 18;
-const ROLLBACK: [u8; 2] = [1, 1];
-const WRITE_AHEAD: [u8; 2] = [2, 2];
-
-const SCHEMA: &str = "
-    PRAGMA synchronous = OFF;
-    PRAGMA journal_mode = WAL;
-    CREATE TABLE events (seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL) STRICT;
-    PRAGMA user_version = 1;
-    PRAGMA wal_checkpoint(TRUNCATE);";
-
-/// The bytes of an empty log. A new log is this, written whole and renamed into place, so that a reader never sees
-/// one that is half made; and it costs no statement.
-pub(super) fn template(dir: &Path) -> Result<Vec<u8>> {
-    let path = dir.join("template.tmp");
-    for path in beside(&path) {
-        files::remove(&path)?;
-    }
-    drop(files::private_file(&path)?);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Connection::open_with_flags(&path, flags)
-        .and_then(|conn| {
-            conn.execute_batch(SCHEMA)?;
-            conn.close().map_err(|(_, e)| e)
-        })
-        .map_err(|e| failure::sql(format!("make an empty log in {}", dir.display()), e))?;
-    let bytes = std::fs::read(&path).map_err(|e| failure::io(format!("read {}", path.display()), e))?;
-    files::remove(&path)?;
-    Ok(bytes)
-}
 
 /// A log made just before a loss of power may be a name without content. It holds nothing, so it is made again.
 pub(super) fn has_content(path: &Path) -> bool {
@@ -158,7 +128,7 @@ struct Aside {
 
 struct Logs<'a> {
     shared: &'a Shared,
-    template: Vec<u8>,
+    draft: Draft,
     open: HashMap<SessionId, Log>,
     closer: Closer,
     /// Counts uses, to tell which was used last.
@@ -172,10 +142,10 @@ struct Logs<'a> {
     rested: Instant,
 }
 
-pub(super) fn run(shared: &Shared, template: Vec<u8>, journal: Journal, left: Left, jobs: Receiver<Job>) {
+pub(super) fn run(shared: &Shared, draft: Draft, journal: Journal, left: Left, jobs: Receiver<Job>) {
     let mut logs = Logs {
         shared,
-        template,
+        draft,
         open: HashMap::new(),
         closer: Closer::start(),
         uses: 0,
@@ -284,22 +254,17 @@ fn lose(session: SessionId, events: &[Numbered], replies: Replies, error: &Error
     }
 }
 
-/// In one transaction; the number of the last.
-fn insert<'e>(
-    conn: &mut Connection,
+/// Writes events into a log's database; the number of the last.
+pub(super) fn insert<'e>(
+    conn: &Connection,
     events: impl Iterator<Item = &'e Numbered>,
 ) -> rusqlite::Result<Option<u64>> {
-    let tx = conn.transaction()?;
+    let mut insert = conn.prepare_cached("INSERT INTO events(seq, at, kind, data) VALUES(?1, ?2, ?3, ?4)")?;
     let mut last = None;
-    {
-        let mut insert =
-            tx.prepare_cached("INSERT INTO events(seq, at, kind, data) VALUES(?1, ?2, ?3, ?4)")?;
-        for event in events {
-            insert.execute(params![event.seq as i64, event.at.to_string(), event.kind, event.data])?;
-            last = Some(event.seq);
-        }
+    for event in events {
+        insert.execute(params![event.seq as i64, event.at.to_string(), event.kind, event.data])?;
+        last = Some(event.seq);
     }
-    tx.commit()?;
     Ok(last)
 }
 
@@ -444,22 +409,17 @@ impl Logs<'_> {
         self.write(session, events.iter().filter(|e| e.seq > last))
     }
 
-    /// A new file with its first events, written whole and renamed into place. While it has no name nobody reads
-    /// it, so it needs neither a write-ahead log nor a sync.
-    fn make_file(&self, session: SessionId, events: &[Numbered]) -> Result<()> {
+    /// A new file with its first events, written whole under another name and renamed into place, so that a reader
+    /// never sees one that is half made.
+    fn make_file(&mut self, session: SessionId, events: &[Numbered]) -> Result<()> {
+        let io = |e| failure::io(format!("make the log of {session}"), e);
+        let bytes = self.draft.file(events.iter());
+        let bytes = bytes.map_err(|e| failure::sql(format!("make the log of {session}"), e))?;
         let path = self.shared.path(session);
         let new = path.with_extension("tmp");
-        let io = |e| failure::io(format!("make the log of {session}"), e);
-        let sql = |e| failure::sql(format!("make the log of {session}"), e);
-        let file = files::private_file(&new)?;
+        let mut file = files::private_file(&new)?;
         file.set_len(0).map_err(io)?;
-        file.write_all_at(&self.template, 0).map_err(io)?;
-        file.write_all_at(&ROLLBACK, MODE_AT).map_err(io)?;
-        let mut conn = schema::connect(&new)?;
-        conn.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF").map_err(sql)?;
-        insert(&mut conn, events.iter()).map_err(sql)?;
-        conn.close().map_err(|(_, e)| sql(e))?;
-        file.write_all_at(&WRITE_AHEAD, MODE_AT).map_err(io)?;
+        file.write_all(&bytes).map_err(io)?;
         std::fs::rename(&new, &path).map_err(io)
     }
 
@@ -493,7 +453,12 @@ impl Logs<'_> {
         if log.fresh {
             log.conn.execute_batch("PRAGMA synchronous=OFF").map_err(failed)?;
         }
-        if let Some(last) = insert(&mut log.conn, events).map_err(failed)? {
+        let inserted = || -> rusqlite::Result<_> {
+            let tx = log.conn.transaction()?;
+            let last = insert(&tx, events)?;
+            tx.commit().map(|()| last)
+        };
+        if let Some(last) = inserted().map_err(failed)? {
             log.last = last;
         }
         if std::mem::take(&mut log.fresh) {
@@ -524,15 +489,10 @@ impl Logs<'_> {
         }
     }
 
-    fn open_file(&self, session: SessionId) -> Result<Log> {
+    fn open_file(&mut self, session: SessionId) -> Result<Log> {
         let path = self.shared.path(session);
         if !has_content(&path) {
-            let new = path.with_extension("tmp");
-            let failed = |e| failure::io(format!("make the log of {session}"), e);
-            let mut file = files::private_file(&new)?;
-            file.set_len(0).map_err(failed)?;
-            std::io::Write::write_all(&mut file, &self.template).map_err(failed)?;
-            std::fs::rename(&new, &path).map_err(failed)?;
+            self.make_file(session, &[])?;
         }
         let [wal, ..] = beside(&path);
         let fresh = !wal.exists();
