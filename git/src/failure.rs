@@ -16,6 +16,15 @@ pub(crate) fn from_stderr(doing: &str, stderr: &str, secret: Option<&str>) -> Er
     if words.is_empty() { error } else { error.caused_by(words) }
 }
 
+const REFUSED: &str = "authentication refused";
+const ABSENT: &str = "repository not found";
+
+/// Whether upstream did not take the authority that git had. A forge hides what it does not show to everybody, so
+/// «not found» may say the same.
+pub(crate) fn is_refusal(stderr: &str) -> bool {
+    matches!(classify(stderr).1, REFUSED | ABSENT)
+}
+
 /// The kind of a failure, and the short form of it for people.
 pub(crate) fn classify(stderr: &str) -> (ErrorKind, &'static str) {
     // First match wins: what is said about authority comes before what is said about absence, because a forge
@@ -34,7 +43,7 @@ pub(crate) fn classify(stderr: &str) -> (ErrorKind, &'static str) {
                 "Invalid username or",
             ],
             ErrorKind::Permanent,
-            "authentication refused",
+            REFUSED,
         ),
         (
             &[
@@ -44,7 +53,7 @@ pub(crate) fn classify(stderr: &str) -> (ErrorKind, &'static str) {
                 "returned error: 404",
             ],
             ErrorKind::NotFound,
-            "repository not found",
+            ABSENT,
         ),
         (&["No space left on device", "Disk quota exceeded"], ErrorKind::Exhausted, "the disk is full"),
         (
@@ -75,7 +84,7 @@ pub(crate) fn classify(stderr: &str) -> (ErrorKind, &'static str) {
             && (line.ends_with("' not found") || line.ends_with("' does not exist"))
     };
     if stderr.lines().any(absent) {
-        return (ErrorKind::NotFound, "repository not found");
+        return (ErrorKind::NotFound, ABSENT);
     }
     // Everything else that ends a transfer (no route, reset, 5xx, a cut stream) may pass.
     (ErrorKind::Unavailable, "upstream can't be reached")

@@ -28,7 +28,7 @@ pub use failure::redact;
 pub use forge::{Ledger, LocalForge};
 pub use gateway::{Access, Caller, Gateway, GatewayOptions, PushEvent, Traffic};
 pub use ls_refs::{Listing, parse_listing};
-pub use mirrors::{Authority, Credentials, Direction, MirrorOptions, MirrorSet, Remote};
+pub use mirrors::{Authority, Credentials, MirrorOptions, MirrorSet, Operation, Remote};
 pub use objects::Moved;
 pub use pktline::{Command, PktError, PushRequest, parse_commands};
 pub use relay::{Body, RelayBody, serve_relay, text, whole};

@@ -11,6 +11,7 @@ mod claims;
 mod second_try;
 mod store_dir;
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -47,9 +48,12 @@ const TAGS: &str = "+refs/tags/*:refs/tags/*";
 /// The name under which upstream is configured for the one command that talks to it.
 const UPSTREAM: &str = "upstream";
 
-/// Which way data goes.
+/// What is done at upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
+pub enum Operation {
+    /// The whole of a repository is brought, once; it may take long ([`MirrorOptions::clone_deadline`]).
+    Clone,
+    /// Upstream is looked at, and what is new there is brought: often, and within [`MirrorOptions::fetch_deadline`].
     Fetch,
     Push,
 }
@@ -57,8 +61,10 @@ pub enum Direction {
 /// Authority at upstream for one operation. It is dropped when the operation has ended.
 pub struct Authority {
     header: Zeroizing<String>,
-    /// What ends with it: a token that was made for this operation alone.
-    held: Option<Box<dyn Send + Sync>>,
+    /// What is kept as long as it: a token that was made for this operation alone, and ends with it.
+    held: Option<Box<dyn Any + Send + Sync>>,
+    /// Whether other operations have the same.
+    shared: bool,
     /// Whether it covers files of workflows, where that is known.
     workflows: Option<bool>,
 }
@@ -66,7 +72,7 @@ pub struct Authority {
 impl Authority {
     /// A whole header line: `Authorization: Basic …`.
     pub fn new(header: impl Into<String>) -> Self {
-        Self { header: Zeroizing::new(header.into()), held: None, workflows: None }
+        Self { header: Zeroizing::new(header.into()), held: None, shared: false, workflows: None }
     }
 
     /// Says whether upstream takes changes of workflow files by it.
@@ -80,6 +86,19 @@ impl Authority {
     #[must_use]
     pub fn holding(mut self, what: impl Send + Sync + 'static) -> Self {
         self.held = Some(Box::new(what));
+        self
+    }
+
+    /// What it holds, if it is one of these.
+    pub fn held<T: 'static>(&self) -> Option<&T> {
+        self.held.as_ref()?.downcast_ref()
+    }
+
+    /// Says that earlier operations had it too, so that upstream may have ended it meanwhile. Where it is refused,
+    /// [`Credentials::refused`] is told, and the operation is tried once more with what is given then.
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
         self
     }
 }
@@ -100,18 +119,23 @@ pub(crate) struct PushAuthority {
 /// Gives authority at upstream, for one operation at a time.
 #[async_trait]
 pub trait Credentials: Send + Sync + fmt::Debug {
-    /// The authority, or `None` to go without. `session` is who pushes; fetches have none. It is asked anew for each
+    /// The authority, or `None` to go without. `session` is who pushes; others have none. It is asked anew for each
     /// operation, so that a token can't be too old (F50).
     async fn authority(
         &self,
         repo: &RepoName,
-        direction: Direction,
+        operation: Operation,
         session: Option<SessionId>,
     ) -> Result<Option<Authority>>;
 
     /// Upstream did not take a push of this session: what it was given may be believed no longer.
     fn doubt(&self, session: SessionId) {
         let _ = session;
+    }
+
+    /// Upstream refused what is [shared](Authority::shared): it is not to be given again.
+    async fn refused(&self, repo: &RepoName, authority: &Authority) {
+        let _ = (repo, authority);
     }
 }
 
@@ -347,7 +371,7 @@ impl MirrorSet {
         new: CommitId,
     ) -> Result<(Git, Option<PushAuthority>)> {
         let remote = self.remote(repo)?;
-        let authority = self.authority(repo, Direction::Push, Some(session)).await?;
+        let authority = self.authority(repo, Operation::Push, Some(session)).await?;
         let path = self.path(repo);
         let workflows = authority.as_ref().and_then(|a| a.workflows);
         let look = Look { mirror: path.clone(), new, policy: remote.pushes, workflows };
@@ -367,7 +391,7 @@ impl MirrorSet {
         let (set, of) = (self.clone(), repo.clone());
         let renew = async move {
             set.doubt(session);
-            set.authority(&of, Direction::Push, Some(session)).await
+            set.authority(&of, Operation::Push, Some(session)).await
         };
         let second = SecondTry::offer(&self.0.hooks, renew).await?;
         let git = git.env("HOTBED_SECOND_TRY", second.dir());
@@ -460,11 +484,13 @@ impl MirrorSet {
     async fn authority(
         &self,
         repo: &RepoName,
-        way: Direction,
+        operation: Operation,
         session: Option<SessionId>,
     ) -> Result<Option<Authority>> {
         let Some(credentials) = &self.0.options.credentials else { return Ok(None) };
-        match tokio::time::timeout(CREDENTIALS_DEADLINE, credentials.authority(repo, way, session)).await {
+        match tokio::time::timeout(CREDENTIALS_DEADLINE, credentials.authority(repo, operation, session))
+            .await
+        {
             Ok(Ok(Some(authority))) if authority.header.contains(['\n', '\r', '\0']) => {
                 Err(Error::permanent(format!("the authority for {repo} is not one header line")))
             }
@@ -476,19 +502,42 @@ impl MirrorSet {
     async fn fly(&self, repo: &RepoName) -> Result<bool> {
         let mirror = self.mirror(repo)?;
         let url = self.url(repo)?;
-        let authority = self.authority(repo, Direction::Fetch, None).await?;
-        let upstream = Upstream { set: self, repo, url: &url, header: header(authority.as_ref()) };
+        let there = is_made(mirror.objects.dir()).await;
+        let operation = if there { Operation::Fetch } else { Operation::Clone };
+        let authority = self.authority(repo, operation, None).await?;
         let began = Instant::now();
-        let moved = if is_made(mirror.objects.dir()).await {
-            upstream.update(&mirror).await
-        } else {
-            upstream.make(&mirror).await
-        };
-        mirror.moves.fetch_add(1, Ordering::Release);
+        let (mut moved, refused) = self.bring(repo, &mirror, operation, &url, authority.as_ref()).await;
+        if let (true, Some(credentials)) = (refused, &self.0.options.credentials)
+            && let Some(shared) = authority.filter(|a| a.shared)
+        {
+            credentials.refused(repo, &shared).await;
+            let another = self.authority(repo, operation, None).await?;
+            (moved, _) = self.bring(repo, &mirror, operation, &url, another.as_ref()).await;
+        }
         let moved = moved?;
         *mirror.fresh.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
         tracing::debug!(%repo, moved, ms = began.elapsed().as_millis() as u64, "mirror refreshed");
         Ok(moved)
+    }
+
+    /// Clones or fetches; whether it was the authority that failed.
+    async fn bring(
+        &self,
+        repo: &RepoName,
+        mirror: &Arc<Mirror>,
+        operation: Operation,
+        url: &str,
+        authority: Option<&Authority>,
+    ) -> (Result<bool>, bool) {
+        let refused = AtomicBool::new(false);
+        let upstream = Upstream { set: self, repo, url, header: header(authority), refused: &refused };
+        let moved = if operation == Operation::Clone {
+            upstream.make(mirror).await
+        } else {
+            upstream.update(mirror).await
+        };
+        mirror.moves.fetch_add(1, Ordering::Release);
+        (moved, refused.into_inner())
     }
 }
 
@@ -519,6 +568,8 @@ struct Upstream<'a> {
     repo: &'a RepoName,
     url: &'a str,
     header: Option<&'a str>,
+    /// Set where upstream did not take the authority, or says that what is hidden from it is not there.
+    refused: &'a AtomicBool,
 }
 
 impl Upstream<'_> {
@@ -634,6 +685,7 @@ impl Upstream<'_> {
         if output.status.success() {
             Ok(output)
         } else {
+            self.refused.fetch_or(failure::is_refusal(&output.stderr), Ordering::Relaxed);
             Err(failure::from_stderr(&doing, &output.stderr, self.header))
         }
     }

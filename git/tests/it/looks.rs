@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::ports::Mirrors;
 use domain::{OnSecret, PushPolicy, RepoName, Result, SessionId};
-use git::{Authority, Credentials, Direction, GatewayOptions, MirrorOptions, Remote};
+use git::{Authority, Credentials, GatewayOptions, MirrorOptions, Operation, Remote};
 
 use crate::world::*;
 
@@ -116,7 +116,7 @@ struct Grants(Option<bool>);
 
 #[async_trait]
 impl Credentials for Grants {
-    async fn authority(&self, _: &RepoName, _: Direction, _: Option<SessionId>) -> Result<Option<Authority>> {
+    async fn authority(&self, _: &RepoName, _: Operation, _: Option<SessionId>) -> Result<Option<Authority>> {
         Ok(Some(Authority::new("X-Nothing: 1").for_workflows(self.0)))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::ports::Mirrors;
 use domain::{CommitId, Error, RepoName, Result, SessionId};
-use git::{Access, Authority, Credentials, Direction, GatewayOptions, MirrorOptions};
+use git::{Access, Authority, Credentials, GatewayOptions, MirrorOptions, Operation};
 
 use crate::world::*;
 
@@ -298,13 +298,13 @@ impl Credentials for Tokens {
     async fn authority(
         &self,
         _: &RepoName,
-        way: Direction,
+        operation: Operation,
         session: Option<SessionId>,
     ) -> Result<Option<Authority>> {
         let good = || Authority::new(format!("Authorization: {}", git::testing::basic("tok-en")));
-        match (way, session) {
-            (Direction::Fetch, None) => Ok(Some(good())),
-            (Direction::Push, Some(s)) if s == crate::world::session() => Ok(Some(good())),
+        match (operation, session) {
+            (Operation::Clone | Operation::Fetch, None) => Ok(Some(good())),
+            (Operation::Push, Some(s)) if s == crate::world::session() => Ok(Some(good())),
             _ => Err(Error::permanent("the token of ada was revoked; sign in again")),
         }
     }
@@ -352,11 +352,11 @@ impl Credentials for Renewing {
     async fn authority(
         &self,
         _: &RepoName,
-        way: Direction,
+        operation: Operation,
         _: Option<SessionId>,
     ) -> Result<Option<Authority>> {
         let basic = |token: &str| Authority::new(format!("Authorization: {}", git::testing::basic(token)));
-        if way == Direction::Fetch {
+        if operation != Operation::Push {
             return Ok(Some(basic("second")));
         }
         match self.asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
@@ -391,4 +391,73 @@ async fn f50_f51_a_push_goes_on_with_another_authority_once() {
     let hooks = w.mirror().path().parent().unwrap().parent().unwrap().join(".hooks");
     let left = || std::fs::read_dir(&hooks).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
     assert_eq!(left(), ["pre-receive"], "the pipes went with their pushes");
+}
+
+/// Gives the same until it is told that upstream refused it, then the next.
+#[derive(Debug, Default)]
+struct Hours {
+    shares: bool,
+    given: std::sync::atomic::AtomicUsize,
+    refused: std::sync::atomic::AtomicUsize,
+}
+
+impl Hours {
+    fn counts(&self) -> (usize, usize) {
+        let order = std::sync::atomic::Ordering::SeqCst;
+        (self.given.load(order), self.refused.load(order))
+    }
+}
+
+#[async_trait]
+impl Credentials for Hours {
+    async fn authority(&self, _: &RepoName, _: Operation, _: Option<SessionId>) -> Result<Option<Authority>> {
+        let hour = self.refused.load(std::sync::atomic::Ordering::SeqCst);
+        self.given.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let basic = git::testing::basic(&format!("hour-{hour}"));
+        let authority = Authority::new(format!("Authorization: {basic}")).holding(hour);
+        Ok(Some(if self.shares { authority.shared() } else { authority }))
+    }
+
+    async fn refused(&self, of: &RepoName, authority: &Authority) {
+        let hour = self.refused.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        assert_eq!((of, authority.held::<usize>()), (&repo(), Some(&hour)), "it is told which");
+        assert_eq!(authority.held::<String>(), None);
+    }
+}
+
+/// What fetches share may end between two of them: whoever finds out goes on with another, once. What was made for one
+/// operation alone is not tried twice. F50
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f50_a_fetch_goes_on_with_another_authority_once() {
+    let hours = Arc::new(Hours { shares: true, ..Hours::default() });
+    let options = MirrorOptions { credentials: Some(hours.clone()), ..MirrorOptions::default() };
+    let w = World::with(options, GatewayOptions::default()).await;
+    w.mirrors.refresh(&repo()).await.unwrap();
+    let (given, _) = hours.counts();
+    w.host.faults().require_token(Some("hour-0"));
+    w.mirrors.refresh(&repo()).await.unwrap();
+    assert_eq!(hours.counts(), (given + 1, 0), "it is good");
+
+    // By a glance where nothing has moved, and by git where something has.
+    w.host.faults().require_token(Some("hour-1"));
+    assert!(!w.mirrors.refresh(&repo()).await.unwrap());
+    assert_eq!(hours.counts(), (given + 3, 1));
+    let tip = commit(&w.upstream, "main", "theirs", "more\n");
+    w.host.faults().require_token(Some("hour-2"));
+    assert!(w.mirrors.refresh(&repo()).await.unwrap());
+    assert_eq!(hours.counts(), (given + 5, 2));
+    assert_eq!(w.mirrors.tip(&repo(), &branch("main")).await.unwrap(), Some(tip));
+
+    w.host.faults().require_token(Some("nobody has it"));
+    let refused = w.mirrors.refresh(&repo()).await.unwrap_err().chain();
+    assert!(refused.contains("authentication refused"), "{refused}");
+    assert_eq!(hours.counts(), (given + 7, 3), "once, not for ever");
+
+    let alone = Arc::new(Hours::default());
+    let options = MirrorOptions { credentials: Some(alone.clone()), ..MirrorOptions::default() };
+    let w = World::with(options, GatewayOptions::default()).await;
+    let (given, _) = alone.counts();
+    w.host.faults().require_token(Some("nobody has it"));
+    w.mirrors.refresh(&repo()).await.unwrap_err();
+    assert_eq!(alone.counts(), (given + 1, 0));
 }

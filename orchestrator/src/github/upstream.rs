@@ -1,13 +1,14 @@
-//! The authority that git gets at GitHub: to read, a token of the App that is made for the one operation, reaches the
-//! one repository and dies with it; to push, the session's user's own. Never the one for the other.
+//! The authority that git gets at GitHub: to read, a token of the App that reaches the one repository – made for a
+//! clone and ended with it, or shared by the looks of an hour; to push, the session's user's own. Never the one for the
+//! other.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
 use domain::{Error, RepoName, Result, SessionId};
-use git::{Authority, Credentials, Direction};
-use github::{Access, Lease, git_header};
+use git::{Authority, Credentials, Operation};
+use github::{Access, InstallationToken, Lease, git_header};
 
 use super::Github;
 use crate::repos::Repos;
@@ -61,26 +62,38 @@ impl Credentials for Upstream {
     async fn authority(
         &self,
         repo: &RepoName,
-        direction: Direction,
+        operation: Operation,
         session: Option<SessionId>,
     ) -> Result<Option<Authority>> {
         let (repos, _) = self.0.known.get().ok_or_else(starting)?;
         if !self.0.github.has(repo, &repos.spec(repo)?.url) {
             return Ok(None);
         }
-        match (direction, session) {
-            (Direction::Fetch, _) => {
+        match (operation, session) {
+            // It has a quarter of an hour left, and a fetch takes a minute at most (F50).
+            (Operation::Fetch, _) => {
+                let token = self.0.github.app.token(repo, Access::ReadContents).await?;
+                let header = token.git_header();
+                Ok(Some(Authority::new(header.as_str()).holding(token).shared()))
+            }
+            (Operation::Clone, _) => {
                 let lease = Lease::new(self.0.github.app.clone(), repo.clone(), Access::ReadContents);
                 let header = lease.token().await?.git_header();
                 Ok(Some(Authority::new(header.as_str()).holding(lease)))
             }
-            (Direction::Push, Some(session)) => self.to_push(repo, session).await.map(Some),
-            (Direction::Push, None) => Err(Error::denied("nobody pushes without a session")),
+            (Operation::Push, Some(session)) => self.to_push(repo, session).await.map(Some),
+            (Operation::Push, None) => Err(Error::denied("nobody pushes without a session")),
         }
     }
 
     fn doubt(&self, session: SessionId) {
         self.0.github.people.doubt(session);
+    }
+
+    async fn refused(&self, repo: &RepoName, authority: &Authority) {
+        if let Some(token) = authority.held::<InstallationToken>() {
+            self.0.github.app.rejected(repo, Access::ReadContents, token).await;
+        }
     }
 }
 

@@ -77,15 +77,34 @@ fn only_what_is_signed_is_heard_and_once() {
     });
 }
 
-/// F50: the App reads with tokens that are made for one operation and reach one repository; none is left behind.
+/// Has the mirror of the first repo look at upstream.
+async fn look(w: &World) -> domain::Result<bool> {
+    let repo = w.specs[0].name.clone();
+    w.on(|app| async move { domain::ports::Mirrors::refresh(&app.mirrors, &repo).await }).await
+}
+
+fn minted(w: &World) -> usize {
+    w.hub().exchanges().iter().filter(|e| e.path.ends_with("/access_tokens")).count()
+}
+
+/// F50: the App reads with tokens that reach one repository. The one that cloned ends with the clone; all looks share
+/// another, and when it is believed no longer, the next look goes on with a new one.
 #[test]
-fn f50_the_apps_tokens_die_with_what_they_were_made_for() {
+fn f50_the_apps_tokens_are_few_and_end() {
     World::with(setup(1), async |w| {
-        w.wait_for("no token is left", || w.hub().live_installation_tokens() == 0).await;
+        look(w).await.expect("a look");
+        w.wait_for("one token is left", || w.hub().live_installation_tokens() == 1).await;
+        assert_eq!(minted(w), 2, "one cloned, one is shared");
+        for _ in 0..5 {
+            look(w).await.expect("a look");
+        }
+        assert_eq!((minted(w), w.hub().live_installation_tokens()), (2, 1));
         let exchanges = w.hub().exchanges();
-        let mints: Vec<_> = exchanges.iter().filter(|e| e.path.ends_with("/access_tokens")).collect();
-        assert!(!mints.is_empty());
-        for mint in &mints {
+        w.hub().expire_tokens();
+        assert_eq!(w.hub().live_installation_tokens(), 0);
+        look(w).await.expect("a look with another token");
+        assert_eq!((minted(w), w.hub().live_installation_tokens()), (3, 1));
+        for mint in w.hub().exchanges().iter().filter(|e| e.path.ends_with("/access_tokens")) {
             let body = mint.request.as_ref().expect("a body");
             assert_eq!(body["repositories"], json!(["api"]));
             assert_eq!(body["permissions"], json!({"contents": "read", "metadata": "read"}));
@@ -102,12 +121,7 @@ fn f50_the_apps_tokens_die_with_what_they_were_made_for() {
         w.allow_log("failed");
         w.hub().installed(&w.specs[0].name, false);
         w.wait_for("it was told", || w.logged("taken off this repository")).await;
-        let repo = w.specs[0].name.clone();
-        let refused = w.on(|app| async move {
-            use domain::ports::Mirrors;
-            app.mirrors.refresh(&repo).await
-        });
-        let refused = refused.await.expect_err("it can't be read").chain();
+        let refused = look(w).await.expect_err("it can't be read").chain();
         assert!(refused.contains("the App is not installed on acme/api"), "{refused}");
         w.hub().installed(&w.specs[0].name, true);
     });

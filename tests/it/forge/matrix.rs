@@ -61,6 +61,10 @@ impl Trouble {
         let (method, path) = deed.route(self);
         let hub = w.hub();
         let fault = |what| hub.fault(Fault::once(method, path, what));
+        if deed == Deed::Refresh {
+            // What looks share has ended, so that another is asked for.
+            hub.expire_tokens();
+        }
         match (self, deed) {
             (Revoked, Deed::Refresh) => hub.suspend("acme", true),
             (Revoked, _) => hub.revoke_user("ada"),
