@@ -44,7 +44,9 @@ pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
 pub(crate) fn io(context: impl Into<String>, error: std::io::Error) -> Error {
     use std::io::ErrorKind as Io;
     let kind = match error.kind() {
-        Io::StorageFull | Io::QuotaExceeded => ErrorKind::Exhausted,
+        Io::StorageFull | Io::QuotaExceeded => {
+            return Error::exhausted(format!("{}: the disk is full", context.into())).caused_by(error);
+        }
         Io::NotFound => ErrorKind::NotFound,
         _ => ErrorKind::Permanent,
     };

@@ -1,6 +1,6 @@
 //! Where events wait until they are moved into their session's own file: one database for all sessions.
 //!
-//! Making a session's file costs a hundred times what an event costs. A claim writes its first lines within
+//! Making a session's file costs fifteen times what an event costs. A claim writes its first lines within
 //! milliseconds and nobody reads them then, so they are set down here, many sessions in one transaction, and the
 //! files are made afterwards at leisure. An event that is here has its number already; it survives the process as
 //! it would in its file, and one that is in both (a crash came between) counts once.

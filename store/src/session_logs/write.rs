@@ -30,6 +30,21 @@ const REST: u32 = 3;
 /// More than this in the journal, and files are made without pause.
 const JOURNAL_BYTES: usize = 32 * 1024 * 1024;
 
+/// What the name of a file ends with that is not made yet.
+const UNFINISHED: &str = "tmp";
+
+/// Removes what an earlier process had not finished: its events are in the journal.
+pub(super) fn tidy(dir: &Path) -> Result<()> {
+    let io = |e| failure::io(format!("tidy {}", dir.display()), e);
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|e| e == UNFINISHED) {
+            files::remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// A log made just before a loss of power may be a name without content. It holds nothing, so it is made again.
 pub(super) fn has_content(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.len() > 0)
@@ -416,11 +431,14 @@ impl Logs<'_> {
         let bytes = self.draft.file(events.iter());
         let bytes = bytes.map_err(|e| failure::sql(format!("make the log of {session}"), e))?;
         let path = self.shared.path(session);
-        let new = path.with_extension("tmp");
+        let new = path.with_extension(UNFINISHED);
         let mut file = files::private_file(&new)?;
-        file.set_len(0).map_err(io)?;
-        file.write_all(&bytes).map_err(io)?;
-        std::fs::rename(&new, &path).map_err(io)
+        let made = file.set_len(0).and_then(|()| file.write_all(&bytes));
+        let made = made.and_then(|()| std::fs::rename(&new, &path)).map_err(io);
+        if made.is_err() {
+            let _ = files::remove(&new);
+        }
+        made
     }
 
     /// Straight into the session's own file.

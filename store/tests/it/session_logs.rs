@@ -291,6 +291,22 @@ async fn an_empty_file_is_a_log_without_events() {
 }
 
 /// One session's damaged file is its own trouble.
+/// A file that an earlier process had not finished is gone at the next start; what it was made of is in the journal.
+#[tokio::test]
+async fn what_was_not_finished_is_tidied_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let left = dir.path().join("sessions").join(format!("{}.tmp", session(1)));
+    std::fs::create_dir_all(left.parent().unwrap()).unwrap();
+    std::fs::write(&left, "half a log").unwrap();
+    let logs = SessionLogs::open(dir.path(), clock()).unwrap();
+    assert!(!left.exists());
+    logs.append(session(1), "said", json!(1)).await.unwrap();
+    assert_eq!(logs.last(session(1)).await.unwrap(), 1);
+    let names: Vec<_> =
+        std::fs::read_dir(left.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(names.iter().all(|n| !n.to_string_lossy().ends_with(".tmp")), "{names:?}");
+}
+
 #[tokio::test]
 async fn a_damaged_file_fails_its_session_only() {
     let (dir, logs) = logs();
