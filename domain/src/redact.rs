@@ -6,7 +6,10 @@
 //! is one wherever it shows.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use zeroize::Zeroizing;
@@ -136,7 +139,68 @@ fn pem_length(text: &str) -> Option<usize> {
 
 /// The values that are secret now. Cheap to clone; all clones know the same values.
 #[derive(Clone, Default)]
-pub struct Secrets(Arc<RwLock<Vec<Arc<Zeroizing<String>>>>>);
+pub struct Secrets(Arc<RwLock<Values>>);
+
+type Value = Arc<Zeroizing<String>>;
+
+/// The values by how they begin, so that a text is gone through once, however many there are: with a forge there is
+/// one for each repository.
+#[derive(Default)]
+struct Values {
+    /// By a hash of their first [`SHORTEST`] bytes, which is no piece of a secret itself.
+    by_head: HashMap<u64, Vec<Value>>,
+    /// How many begin with each byte: most places of a text are passed over by it.
+    first: Vec<u32>,
+    hasher: RandomState,
+}
+
+impl Values {
+    fn head(&self, bytes: &[u8]) -> Option<u64> {
+        bytes.get(..SHORTEST).map(|head| self.hasher.hash_one(head))
+    }
+
+    /// `value` has [`SHORTEST`] bytes at least.
+    fn insert(&mut self, value: Value) {
+        let Some(head) = self.head(value.as_bytes()) else { return };
+        self.first.resize(256, 0);
+        self.first[usize::from(value.as_bytes()[0])] += 1;
+        self.by_head.entry(head).or_default().push(value);
+    }
+
+    fn remove(&mut self, value: &Value) {
+        let Some(head) = self.head(value.as_bytes()) else { return };
+        let Some(same) = self.by_head.get_mut(&head) else { return };
+        let Some(at) = same.iter().position(|v| Arc::ptr_eq(v, value)) else { return };
+        same.swap_remove(at);
+        if same.is_empty() {
+            self.by_head.remove(&head);
+        }
+        self.first[usize::from(value.as_bytes()[0])] -= 1;
+    }
+
+    /// Where values stand, from the left, the longest where several begin at one place.
+    fn places(&self, bytes: &[u8]) -> Vec<Range<usize>> {
+        let (mut places, mut from) = (Vec::new(), 0);
+        if self.by_head.is_empty() {
+            return places;
+        }
+        while let Some(rest) = bytes.get(from..).filter(|rest| rest.len() >= SHORTEST) {
+            let Some(at) = rest.iter().position(|b| self.first[usize::from(*b)] > 0) else { break };
+            let rest = &rest[at..];
+            let same = self.head(rest).and_then(|head| self.by_head.get(&head));
+            let lengths =
+                same.into_iter().flatten().filter(|v| rest.starts_with(v.as_bytes())).map(|v| v.len());
+            match lengths.max() {
+                Some(length) => {
+                    places.push(from + at..from + at + length);
+                    from += at + length;
+                }
+                None => from += at + 1,
+            }
+        }
+        places
+    }
+}
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -149,7 +213,7 @@ impl fmt::Debug for Secrets {
 pub struct KeptSecret {
     of: Secrets,
     /// As it is, and as it stands in quotes where that is something else.
-    forms: Vec<Arc<Zeroizing<String>>>,
+    forms: Vec<Value>,
 }
 
 impl fmt::Debug for KeptSecret {
@@ -161,7 +225,9 @@ impl fmt::Debug for KeptSecret {
 impl Drop for KeptSecret {
     fn drop(&mut self) {
         let mut values = self.of.0.write().unwrap_or_else(PoisonError::into_inner);
-        values.retain(|v| !self.forms.iter().any(|form| Arc::ptr_eq(v, form)));
+        for form in &self.forms {
+            values.remove(form);
+        }
     }
 }
 
@@ -169,7 +235,7 @@ impl Secrets {
     /// From now on `value` is taken out of what passes [`Secrets::redact`]. Values under eight characters are
     /// not: they would blot out innocent text.
     pub fn keep(&self, value: &str) -> KeptSecret {
-        let mut forms: Vec<Arc<Zeroizing<String>>> = Vec::new();
+        let mut forms: Vec<Value> = Vec::new();
         if value.len() >= SHORTEST {
             let mut form = Zeroizing::new(value.to_owned());
             for _ in 0..FORMS {
@@ -181,7 +247,10 @@ impl Secrets {
                     break;
                 }
             }
-            self.0.write().unwrap_or_else(PoisonError::into_inner).extend(forms.iter().cloned());
+            let mut values = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            for form in &forms {
+                values.insert(form.clone());
+            }
         }
         KeptSecret { of: self.clone(), forms }
     }
@@ -189,44 +258,29 @@ impl Secrets {
     /// Writes `*` over the known values: for output that is counted in bytes, whose length must stay. A value that is
     /// cut in two by a boundary of pieces is not seen.
     pub fn mask(&self, bytes: &mut [u8]) -> bool {
-        let mut found = false;
-        for value in self.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            let (value, mut from) = (value.as_bytes(), 0);
-            while let Some(at) = find(&bytes[from..], value) {
-                bytes[from + at..from + at + value.len()].fill(b'*');
-                from += at + value.len();
-                found = true;
-            }
+        let places = self.0.read().unwrap_or_else(PoisonError::into_inner).places(bytes);
+        for place in &places {
+            bytes[place.clone()].fill(b'*');
         }
-        found
+        !places.is_empty()
     }
 
     /// Takes out the known values, and then what has the shape of a secret.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut out = Cow::Borrowed(text);
-        for value in self.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            if out.contains(value.as_str()) {
-                out = Cow::Owned(out.replace(value.as_str(), REDACTED));
-            }
+        let places = self.0.read().unwrap_or_else(PoisonError::into_inner).places(text.as_bytes());
+        if places.is_empty() {
+            return shapes(text);
         }
-        match out {
-            Cow::Borrowed(text) => shapes(text),
-            Cow::Owned(text) => Cow::Owned(shapes(&text).into_owned()),
+        let (mut out, mut from) = (String::with_capacity(text.len()), 0);
+        for place in places {
+            // A value is text itself, so it begins and ends where characters do.
+            out.push_str(&text[from..place.start]);
+            out.push_str(REDACTED);
+            from = place.end;
         }
+        out.push_str(&text[from..]);
+        Cow::Owned(shapes(&out).into_owned())
     }
-}
-
-/// Where `wanted` first stands in `bytes`.
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    let first = *wanted.first()?;
-    let mut from = 0;
-    while let Some(at) = bytes[from..].iter().position(|b| *b == first) {
-        if bytes[from + at..].starts_with(wanted) {
-            return Some(from + at);
-        }
-        from += at + 1;
-    }
-    None
 }
 
 #[cfg(test)]
@@ -293,7 +347,40 @@ mod tests {
         assert!(!in_use().mask(&mut odd.as_bytes().to_vec()));
     }
 
+    #[test]
+    fn of_values_that_begin_alike_the_longest_is_taken_out() {
+        let secrets = Secrets::default();
+        let kept: Vec<_> =
+            ["ghs-like-1", "ghs-like-1-and-more", "ghs-like-2", "ünïcode-ß"].map(|v| secrets.keep(v)).into();
+        let twice = secrets.keep("ghs-like-2");
+        let text = "ghs-like-1-and-more, ghs-like-1, ghs-like-22, ghs-like-3, ünïcode-ßß ghs-lik";
+        let expected = "[redacted], [redacted], [redacted]2, ghs-like-3, [redacted]ß ghs-lik";
+        assert_eq!(secrets.redact(text), expected);
+        drop(twice);
+        assert_eq!(secrets.redact(text), expected, "somebody else still keeps it");
+        drop(kept);
+        assert_eq!(secrets.redact(text), text);
+        assert!(secrets.0.read().unwrap().by_head.is_empty());
+        assert!(secrets.0.read().unwrap().first.iter().all(|n| *n == 0));
+    }
+
     proptest! {
+        /// However many are kept and whatever stands between them, none comes through, and nothing else is lost.
+        #[test]
+        fn no_value_that_is_kept_comes_through(values in prop::collection::vec("[ab]{8,12}", 0..12), between in "[abc]{0,80}") {
+            let secrets = Secrets::default();
+            let kept: Vec<_> = values.iter().map(|v| secrets.keep(v)).collect();
+            let mut bytes = between.clone().into_bytes();
+            let found = secrets.mask(&mut bytes);
+            let masked = String::from_utf8(bytes).unwrap();
+            prop_assert_eq!(found, values.iter().any(|v| between.contains(v.as_str())));
+            prop_assert!(values.iter().all(|v| !masked.contains(v.as_str())));
+            prop_assert!(masked.bytes().zip(between.bytes()).all(|(m, b)| m == b || m == b'*'));
+            prop_assert_eq!(secrets.redact(&between).into_owned() != between, found);
+            drop(kept);
+            prop_assert_eq!(secrets.redact(&between).into_owned(), between);
+        }
+
         /// Whatever stands around a token of whatever length, it does not come through; twice is as once.
         #[test]
         fn no_token_comes_through(before in "[^A-Za-z0-9_.-]{0,8}", token in "[A-Za-z0-9]{12,300}", after in "[^A-Za-z0-9_.-].{0,8}", which in 0..6usize) {
