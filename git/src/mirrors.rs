@@ -424,7 +424,9 @@ impl MirrorSet {
             git = git.env(CERTIFICATES, certificates);
         }
         if let Some(header) = header {
-            git = git.config("http.extraHeader", header);
+            // Where the header is refused, git would ask the operator's helpers, and have them erase what they know,
+            // although it was never tried.
+            git = git.config("http.extraHeader", header).config("credential.helper", "");
         }
         git.config(&format!("remote.{UPSTREAM}.url"), url)
     }
@@ -510,7 +512,8 @@ impl MirrorSet {
         if let (true, Some(credentials)) = (refused, &self.0.options.credentials)
             && let Some(shared) = authority.filter(|a| a.shared)
         {
-            credentials.refused(repo, &shared).await;
+            let told = tokio::time::timeout(CREDENTIALS_DEADLINE, credentials.refused(repo, &shared));
+            told.await.map_err(|_| Error::timeout(format!("get another authority for {repo}")))?;
             let another = self.authority(repo, operation, None).await?;
             (moved, _) = self.bring(repo, &mirror, operation, &url, another.as_ref()).await;
         }

@@ -237,6 +237,7 @@ impl App {
         match &*held {
             Some(token) if token.expires_at.duration_since(now) >= margin() => Ok(token.clone()),
             _ => {
+                self.prune(now);
                 let token = self.mint(repo, access).await?;
                 *held = Some(token.clone());
                 Ok(token)
@@ -244,7 +245,15 @@ impl App {
         }
     }
 
-    /// Forgets a shared token that GitHub did not believe, so that the next call mints one.
+    /// Drops the tokens that have ended and that nobody asks for just now: repositories come and go.
+    fn prune(&self, now: Timestamp) {
+        let live = |token: &Option<InstallationToken>| token.as_ref().is_some_and(|t| t.expires_at > now);
+        let mut tokens = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|t| live(&t)));
+    }
+
+    /// Forgets a shared token that GitHub did not take, so that the next call mints one. It is revoked, in case it was
+    /// good and something else was wrong.
     pub async fn rejected(&self, repo: &RepoName, access: Access, token: &InstallationToken) {
         let slot = self
             .0
@@ -255,8 +264,8 @@ impl App {
             .cloned();
         if let Some(slot) = slot {
             let mut held = slot.lock().await;
-            if held.as_ref().is_some_and(|t| t.secret == token.secret) {
-                *held = None;
+            if let Some(refused) = held.take_if(|t| t.secret == token.secret) {
+                self.revoke_soon(refused);
             }
         }
     }

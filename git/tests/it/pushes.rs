@@ -440,8 +440,14 @@ async fn f50_a_fetch_goes_on_with_another_authority_once() {
 
     // By a glance where nothing has moved, and by git where something has.
     w.host.faults().require_token(Some("hour-1"));
+    let (fetched, spared) = (w.mirrors.fetches(), w.mirrors.fetches_spared());
     assert!(!w.mirrors.refresh(&repo()).await.unwrap());
     assert_eq!(hours.counts(), (given + 3, 1));
+    assert_eq!(
+        (w.mirrors.fetches(), w.mirrors.fetches_spared()),
+        (fetched + 1, spared + 1),
+        "git was refused"
+    );
     let tip = commit(&w.upstream, "main", "theirs", "more\n");
     w.host.faults().require_token(Some("hour-2"));
     assert!(w.mirrors.refresh(&repo()).await.unwrap());
@@ -452,6 +458,16 @@ async fn f50_a_fetch_goes_on_with_another_authority_once() {
     let refused = w.mirrors.refresh(&repo()).await.unwrap_err().chain();
     assert!(refused.contains("authentication refused"), "{refused}");
     assert_eq!(hours.counts(), (given + 7, 3), "once, not for ever");
+    // What a forge hides it calls absent.
+    w.host.faults().require_token(None);
+    w.host.faults().fail_with(Some(http::StatusCode::NOT_FOUND));
+    let absent = w.mirrors.refresh(&repo()).await.unwrap_err().chain();
+    assert!(absent.contains("repository not found"), "{absent}");
+    assert_eq!(hours.counts(), (given + 9, 4));
+    // What is down is not a matter of authority.
+    w.host.faults().fail_with(Some(http::StatusCode::SERVICE_UNAVAILABLE));
+    w.mirrors.refresh(&repo()).await.unwrap_err();
+    assert_eq!(hours.counts(), (given + 10, 4));
 
     let alone = Arc::new(Hours::default());
     let options = MirrorOptions { credentials: Some(alone.clone()), ..MirrorOptions::default() };
@@ -460,4 +476,28 @@ async fn f50_a_fetch_goes_on_with_another_authority_once() {
     w.host.faults().require_token(Some("nobody has it"));
     w.mirrors.refresh(&repo()).await.unwrap_err();
     assert_eq!(alone.counts(), (given + 1, 0));
+}
+
+/// Git has the operator's helpers erase what they keep when a header is refused. They are not asked where there is one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_authority_does_not_cost_the_operator_his_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, kept) = (dir.path().join("git"), dir.path().join("kept"));
+    let helper = format!("store --file={}", kept.display());
+    std::fs::write(dir.path().join("config"), format!("[credential]\n\thelper = {helper}\n")).unwrap();
+    let script = format!("#!/bin/sh\nGIT_CONFIG_GLOBAL={}/config exec git \"$@\"\n", dir.path().display());
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+
+    let hours = Arc::new(Hours { shares: true, ..Hours::default() });
+    let options = MirrorOptions { credentials: Some(hours), program, ..MirrorOptions::default() };
+    let w = World::with(options, GatewayOptions::default()).await;
+    let url = w.host.url(&repo());
+    let host = url.strip_prefix("http://").and_then(|u| u.split('/').next()).unwrap();
+    std::fs::write(&kept, format!("http://ada:of-the-operator@{host}\n")).unwrap();
+    let before = std::fs::read_to_string(&kept).unwrap();
+    w.host.faults().require_token(Some("nobody has it"));
+    let refused = w.mirrors.refresh(&repo()).await.unwrap_err().chain();
+    assert!(refused.contains("authentication refused"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), before);
 }

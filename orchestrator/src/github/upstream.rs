@@ -70,7 +70,7 @@ impl Credentials for Upstream {
             return Ok(None);
         }
         match (operation, session) {
-            // It has a quarter of an hour left, and a fetch takes a minute at most (F50).
+            // It has a quarter of an hour left, and git has minutes (F50).
             (Operation::Fetch, _) => {
                 let token = self.0.github.app.token(repo, Access::ReadContents).await?;
                 let header = token.git_header();
