@@ -7,11 +7,11 @@
 //!
 //! When to refresh is the caller's decision. Old objects are not collected here yet.
 
+mod authority;
 mod claims;
 mod second_try;
 mod store_dir;
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,6 @@ use domain::{Branch, CommitId, Error, PushPolicy, RepoName, Result, SessionId, T
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
 use crate::failure;
 use crate::flight::Flights;
@@ -36,6 +35,7 @@ use crate::objects::{self, FETCHED, Moved, Objects};
 use crate::process::{Git, Output};
 use crate::tree;
 
+pub use authority::{Authority, Credentials, Operation};
 use claims::Claims;
 pub(crate) use claims::PushClaim;
 use second_try::SecondTry;
@@ -48,95 +48,11 @@ const TAGS: &str = "+refs/tags/*:refs/tags/*";
 /// The name under which upstream is configured for the one command that talks to it.
 const UPSTREAM: &str = "upstream";
 
-/// What is done at upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// The whole of a repository is brought, once; it may take long ([`MirrorOptions::clone_deadline`]).
-    Clone,
-    /// Upstream is looked at, and what is new there is brought: often, and within [`MirrorOptions::fetch_deadline`].
-    Fetch,
-    Push,
-}
-
-/// Authority at upstream for one operation. It is dropped when the operation has ended.
-pub struct Authority {
-    header: Zeroizing<String>,
-    /// What is kept as long as it: a token that was made for this operation alone, and ends with it.
-    held: Option<Box<dyn Any + Send + Sync>>,
-    /// Whether other operations have the same.
-    shared: bool,
-    /// Whether it covers files of workflows, where that is known.
-    workflows: Option<bool>,
-}
-
-impl Authority {
-    /// A whole header line: `Authorization: Basic …`.
-    pub fn new(header: impl Into<String>) -> Self {
-        Self { header: Zeroizing::new(header.into()), held: None, shared: false, workflows: None }
-    }
-
-    /// Says whether upstream takes changes of workflow files by it.
-    #[must_use]
-    pub fn for_workflows(mut self, covered: Option<bool>) -> Self {
-        self.workflows = covered;
-        self
-    }
-
-    /// Drops `what` together with it.
-    #[must_use]
-    pub fn holding(mut self, what: impl Send + Sync + 'static) -> Self {
-        self.held = Some(Box::new(what));
-        self
-    }
-
-    /// What it holds, if it is one of these.
-    pub fn held<T: 'static>(&self) -> Option<&T> {
-        self.held.as_ref()?.downcast_ref()
-    }
-
-    /// Says that earlier operations had it too, so that upstream may have ended it meanwhile. Where it is refused,
-    /// [`Credentials::refused`] is told, and the operation is tried once more with what is given then.
-    #[must_use]
-    pub fn shared(mut self) -> Self {
-        self.shared = true;
-        self
-    }
-}
-
-impl fmt::Debug for Authority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.held.is_some() { "Authority(…, held)" } else { "Authority(…)" })
-    }
-}
-
 /// What a push goes on with: to be kept until git has ended.
 #[derive(Debug)]
 pub(crate) struct PushAuthority {
     _first: Authority,
     _second: SecondTry,
-}
-
-/// Gives authority at upstream, for one operation at a time.
-#[async_trait]
-pub trait Credentials: Send + Sync + fmt::Debug {
-    /// The authority, or `None` to go without. `session` is who pushes; others have none. It is asked anew for each
-    /// operation, so that a token can't be too old (F50).
-    async fn authority(
-        &self,
-        repo: &RepoName,
-        operation: Operation,
-        session: Option<SessionId>,
-    ) -> Result<Option<Authority>>;
-
-    /// Upstream did not take a push of this session: what it was given may be believed no longer.
-    fn doubt(&self, session: SessionId) {
-        let _ = session;
-    }
-
-    /// Upstream refused what is [shared](Authority::shared): it is not to be given again.
-    async fn refused(&self, repo: &RepoName, authority: &Authority) {
-        let _ = (repo, authority);
-    }
 }
 
 /// A configured repository: where it lives, and what may be pushed there.
@@ -533,14 +449,14 @@ impl MirrorSet {
         authority: Option<&Authority>,
     ) -> (Result<bool>, bool) {
         let refused = AtomicBool::new(false);
-        let upstream = Upstream { set: self, repo, url, header: header(authority), refused: &refused };
+        let upstream = Upstream { set: self, repo, url, header: header(authority), refused };
         let moved = if operation == Operation::Clone {
             upstream.make(mirror).await
         } else {
             upstream.update(mirror).await
         };
         mirror.moves.fetch_add(1, Ordering::Release);
-        (moved, refused.into_inner())
+        (moved, upstream.refused.into_inner())
     }
 }
 
@@ -572,7 +488,7 @@ struct Upstream<'a> {
     url: &'a str,
     header: Option<&'a str>,
     /// Set where upstream did not take the authority, or says that what is hidden from it is not there.
-    refused: &'a AtomicBool,
+    refused: AtomicBool,
 }
 
 impl Upstream<'_> {
