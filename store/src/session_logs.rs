@@ -113,7 +113,6 @@ impl SessionLogs {
         let (journal, left) = Journal::open(&dir.join("session-journal.db"))?;
         let dir = dir.join("sessions");
         files::private_dir(&dir)?;
-        write::tidy(&dir)?;
         let draft = draft::Draft::new()?;
         let (queue, jobs) = sync_channel(QUEUE);
         let shared = Arc::new(Shared {

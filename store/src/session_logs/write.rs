@@ -34,7 +34,7 @@ const JOURNAL_BYTES: usize = 32 * 1024 * 1024;
 const UNFINISHED: &str = "tmp";
 
 /// Removes what an earlier process had not finished: its events are in the journal.
-pub(super) fn tidy(dir: &Path) -> Result<()> {
+fn tidy(dir: &Path) -> Result<()> {
     let io = |e| failure::io(format!("tidy {}", dir.display()), e);
     for entry in std::fs::read_dir(dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
@@ -158,6 +158,10 @@ struct Logs<'a> {
 }
 
 pub(super) fn run(shared: &Shared, draft: Draft, journal: Journal, left: Left, jobs: Receiver<Job>) {
+    // Here, where there may be thousands of files and nobody waits for the start.
+    if let Err(e) = tidy(&shared.dir) {
+        tracing::warn!(error = %e.chain(), "tidy the session logs");
+    }
     let mut logs = Logs {
         shared,
         draft,

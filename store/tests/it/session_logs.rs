@@ -299,8 +299,8 @@ async fn what_was_not_finished_is_tidied_away() {
     std::fs::create_dir_all(left.parent().unwrap()).unwrap();
     std::fs::write(&left, "half a log").unwrap();
     let logs = SessionLogs::open(dir.path(), clock()).unwrap();
-    assert!(!left.exists());
     logs.append(session(1), "said", json!(1)).await.unwrap();
+    assert!(!left.exists());
     assert_eq!(logs.last(session(1)).await.unwrap(), 1);
     let names: Vec<_> =
         std::fs::read_dir(left.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
